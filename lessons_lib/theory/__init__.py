@@ -1,0 +1,1 @@
+"""What the papers construct or predict, one construction or theory a module."""
