@@ -1,0 +1,117 @@
+"""The book's command line: ``python -m lessons_lib list | run | store | board | address``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from lessons_lib import address, notebooks
+from lessons_lib.notebooks import BookError
+from lessons_lib.settings import DEVICES, ENGINES, SCALES, SettingsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status, 1 after an error that a message explains."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (BookError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lessons_lib", description="Work with the book's chapters.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="the chapters, part by part")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser(
+        "run",
+        help="execute a chapter in a fresh kernel, into a folder under runs/",
+        description="Execute a chapter into runs/CHAPTER-SCALE-seedN: notebook.ipynb and verdicts.json. "
+        "What is not given comes from the LESSONS_* variables.",
+    )
+    command.add_argument("chapter")
+    command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
+    command.add_argument("--seed", type=int, help="the base seed of every draw")
+    command.add_argument("--device", choices=DEVICES)
+    command.add_argument("--engine", choices=ENGINES, help="how independent runs are mapped")
+    command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser("store", help="re-execute chapters at lesson scale and write their outputs back")
+    command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: every chapter")
+    command.set_defaults(command=_store)
+
+    command = commands.add_parser("board", help="every claim of every chapter, and its verdict")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=_board)
+
+    command = commands.add_parser("address", help="the repository's address; with a URL, set it everywhere")
+    command.add_argument("url", nargs="?", metavar="URL", help="https://github.com/OWNER/NAME")
+    command.set_defaults(command=_address)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    part = None
+    for chapter in notebooks.chapters():
+        if chapter.part != part:
+            part = chapter.part
+            print(part)
+        print(f"  {chapter.name:26} {chapter.title}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    asked = {name: getattr(options, name) for name in ("scale", "seed", "device", "engine", "data")}
+    done = notebooks.run(notebooks.find(options.chapter), **asked)
+    print(_report(options.chapter, done))
+    for claim in (done.record or {"claims": []})["claims"]:
+        print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")
+    print(f"kept in {done.folder}")
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    names = options.chapters or [chapter.name for chapter in notebooks.chapters()]
+    failed = 0
+    for chapter in [notebooks.find(name) for name in names]:
+        try:
+            done = notebooks.store(chapter)
+            print(_report(chapter.name, done), f"{chapter.path.stat().st_size / 1e6:5.2f} MB", flush=True)
+        except BookError as error:  # the other chapters are still worth storing
+            print(f"error: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _report(name: str, done: notebooks.Run) -> str:
+    verdicts = Counter(claim["verdict"] for claim in (done.record or {"claims": []})["claims"])
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
+    return f"{name}: {counts}; {done.seconds:.1f} s, kernel {done.peak_memory / 1e6:.0f} MB"
+
+
+def _board(options: argparse.Namespace) -> int:
+    from lessons_lib import board
+
+    print(json.dumps(board.as_json(), indent=1, ensure_ascii=False) if options.json else board.text())
+    return 0
+
+
+def _address(options: argparse.Namespace) -> int:
+    root = notebooks.root()
+    if options.url:
+        for path in address.set_address(root, options.url):
+            print(f"changed {path.relative_to(root)}")
+    print(address.address(root))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

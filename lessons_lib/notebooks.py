@@ -1,0 +1,304 @@
+"""Find the book's chapters, execute them, and write them so that a diff shows what changed and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+VERSIONS_OF = ("lessons_lib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d")
+
+
+class BookError(RuntimeError):
+    """The book, or one of its chapters, cannot do what was asked; the message names the way out."""
+
+
+# ---------------------------------------------------------------------------------------------- chapters
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter: its ``name`` (the notebook's stem), the ``part`` whose folder it is in, its ``path``."""
+
+    name: str
+    part: str
+    path: Path
+
+    @property
+    def title(self) -> str:
+        """The notebook's first heading."""
+        first = json.loads(self.path.read_text(encoding="utf-8"))["cells"][0]
+        return "".join(first["source"]).partition("\n")[0].lstrip("# ")
+
+
+def root() -> Path:
+    """The book's folder: the nearest one above the working directory, else the one that lessons_lib is in.
+
+    Raises BookError where there is neither, as in an environment that has lessons_lib alone.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parent.parent):
+        if (folder / "_config.yml").is_file() and (folder / "book").is_dir():
+            return folder
+    raise BookError("There is no book here: this command works inside a clone of the book's repository.")
+
+
+def chapters(book: Path | None = None) -> list[Chapter]:
+    """The book's chapters, in the order of its table of contents."""
+    import yaml
+
+    book = book or root()
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    files = [book / f"{entry}.ipynb" for entry in _entries(toc)]
+    return [Chapter(path.stem, path.parent.name, path) for path in files if path.is_file()]
+
+
+def _entries(node) -> list[str]:
+    """Every ``file`` and ``root`` of a table of contents, in order."""
+    if isinstance(node, list):
+        return [entry for item in node for entry in _entries(item)]
+    if not isinstance(node, dict):
+        return []
+    own = [node[key] for key in ("root", "file") if key in node]
+    return own + [entry for value in node.values() for entry in _entries(value)]
+
+
+def find(name: str, book: Path | None = None) -> Chapter:
+    """The chapter called ``name``. Raises BookError with the chapters there are, the likeliest one first."""
+    known = {chapter.name: chapter for chapter in chapters(book)}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f" Did you mean {close[0]}?" if close else ""
+    listed = "\n".join(f"  {name}" for name in known) or "  (none yet)"
+    raise BookError(f"There is no chapter {name!r}.{guess} The chapters in _toc.yml are:\n{listed}")
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+
+@dataclass(frozen=True)
+class Run:
+    """An executed chapter: its notebook, where it was kept, and what it took (seconds, bytes)."""
+
+    notebook: NotebookNode
+    folder: Path
+    seconds: float
+    peak_memory: int
+    record: dict | None
+
+
+def run(chapter: Chapter, *, book: Path | None = None, **asked: str | int | None) -> Run:
+    """Execute a chapter in a fresh kernel, into ``runs/CHAPTER-SCALE-seedN``, never over the book.
+
+    ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from the
+    LESSONS_* variables. The folder receives ``notebook.ipynb``, rewritten after every cell, and, once all have
+    run, ``verdicts.json``. Raises SettingsError before the first cell for settings that cannot be met, and
+    BookError naming the cell that failed.
+    """
+    book = book or root()
+    environment = dict(os.environ)
+    environment.update({f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None})
+    # The kernel works in the chapter's folder: what is relative here would be elsewhere there.
+    environment["LESSONS_DATA"] = str(Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve())
+    return _execute(chapter, book, environment)
+
+
+def store(chapter: Chapter, *, book: Path | None = None) -> Run:
+    """Execute a chapter as the book shows it, at lesson scale on a CPU, and write it back, normalized.
+
+    The caller's LESSONS_* variables do not count. A chapter that fails stays as it was: raises BookError.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LESSONS_")}
+    done = _execute(chapter, book or root(), {**environment, "LESSONS_DEVICE": "cpu"})
+    write(done.notebook, chapter.path)
+    return done
+
+
+def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Run:
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from tqdm import tqdm
+
+    from lessons_lib.settings import Settings
+
+    settings = Settings.from_environment(environment)
+    device = str(settings.device)
+    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+    notebook = read(chapter.path)
+    _clear(notebook)
+    # Without kernel folders to look in, "python3" is this very interpreter, whatever else is registered.
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    client = NotebookClient(notebook, km=manager, coalesce_streams=True, shutdown_kernel="immediate")
+    client.reset_execution_trackers()
+    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source]
+    start = time.perf_counter()
+    peak_memory = 0
+    # What a dying kernel says last, it says on its own standard error.
+    with open(folder / "kernel.log", "w") as log:
+        with client.setup_kernel(env=environment, cwd=str(chapter.path.parent), stderr=log, cleanup_kc=True):
+            for number, (index, cell) in enumerate(tqdm(code, chapter.name, unit="cell", disable=None), start=1):
+                try:
+                    client.execute_cell(cell, index, execution_count=number)
+                except (CellExecutionError, DeadKernelError) as error:
+                    said = "the kernel died" if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
+                    raise BookError(
+                        f"{chapter.name}, code cell {number} ({_first_line(cell.source)}): {said}\n"
+                        f"What ran is kept in {folder / 'notebook.ipynb'}"
+                    ) from None
+                finally:
+                    client.set_widgets_metadata()
+                    write(notebook, folder / "notebook.ipynb")
+                peak_memory = max(peak_memory, peak_memory_of(manager.provisioner.pid))
+    seconds = time.perf_counter() - start
+    done = Run(notebook, folder, seconds, peak_memory, record(notebook))
+    verdicts = {
+        **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
+        "device": device,
+        "machine": _machine(device),
+        "engine": settings.engine,
+        "seconds": round(seconds, 1),
+        "peak_memory_mb": round(peak_memory / 1e6),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return done
+
+
+def _first_line(source: str) -> str:
+    return next((line.strip() for line in source.splitlines() if line.strip()), "")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine(device: str) -> str:
+    """What computed, in the words of its maker: a recorded run says so beside its time."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores"
+
+
+def peak_memory_of(pid: int) -> int:
+    """The most memory, in bytes, that the process has held; on other systems than Linux, what it holds now."""
+    if sys.platform == "linux":
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+    import psutil
+
+    return psutil.Process(pid).memory_info().rss
+
+
+def record(notebook: Mapping) -> dict | None:
+    """The record of claims in a notebook's outputs: the last one, None if there is none."""
+    from lessons_lib.claims import RECORD_TYPE
+
+    records = [
+        output["data"][RECORD_TYPE]
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+        if RECORD_TYPE in output.get("data", {})
+    ]
+    return records[-1] if records else None
+
+
+# ---------------------------------------------------------------------------------------------- reading, writing
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook at ``path``. Raises BookError if it is none."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
+        raise BookError(f"{path} is not a notebook: {error}") from None
+
+
+def write(notebook: NotebookNode, path: Path):
+    """Write ``notebook``, normalized, in place of the file at ``path``: all of it or nothing."""
+    import nbformat
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        nbformat.write(normalize(notebook), temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def normalize(notebook: NotebookNode) -> NotebookNode:
+    """A copy of ``notebook`` without anything that differs between two executions with equal results.
+
+    Timestamps and the interpreter's version go; a cell's id becomes a hash of its text, so that moving or
+    inserting one leaves the others alone; widget models are numbered in order of appearance.
+    """
+    import nbformat
+
+    notebook = _number_widgets(notebook)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata.language_info = {
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "pygments_lexer": "ipython3",
+    }
+    seen = Counter()
+    for cell in notebook.cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        for key in ("execution", "ExecuteTime", "collapsed", "scrolled"):
+            cell.metadata.pop(key, None)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _clear(notebook: NotebookNode):
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+def _number_widgets(notebook: NotebookNode) -> NotebookNode:
+    """A copy whose widget models, which ipywidgets names at random, are numbered instead."""
+    import nbformat
+
+    state = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    name = re.compile("[0-9a-f]{32}")
+    shown = name.findall(json.dumps([cell.get("outputs") for cell in notebook.cells]))
+    order = dict.fromkeys([model for model in shown if model in state] + list(state))
+    number = {model: f"{index:032x}" for index, model in enumerate(order)}
+    text = name.sub(lambda match: number.get(match[0], match[0]), json.dumps(notebook))
+    return nbformat.from_dict(json.loads(text))
