@@ -1,0 +1,192 @@
+"""Many copies of one network as one network: parameters stacked along a member axis.
+
+A small network leaves a processor waiting: a step of one 15,000-weight net is mostly the cost of calling
+PyTorch. Stacking K copies turns K matrix products into one batched product, and K convolutions into one
+grouped convolution. The arithmetic of each member is unchanged.
+
+Activations have the shape [K, B, ...]: member, sample, then what the layer gives for one sample.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lessons_lib.models import Branches
+
+_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d}
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+# Containers run their children; everything else with parameters and no rule below goes through vmap.
+_ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.SiLU, nn.Identity)
+
+
+class Ensemble:
+    """K members of one architecture.
+
+    Attributes:
+        flat: parameters, [K, P]: each member's P weights in the order of ``model.parameters()``.
+        flat_grad: their gradients, [K, P], written by ``backward``.
+        parameters: name -> view into ``flat``, [K, ...].
+        buffers: name -> stacked buffers (batch norm's running statistics), [K, ...].
+        generators: one random generator a member, for dropout.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], generators: Sequence[torch.Generator] | None = None):
+        """Stack ``models``, which share one architecture; their weights are copied."""
+        if not models:
+            raise ValueError("an ensemble needs at least one model")
+        self.template = copy.deepcopy(models[0])
+        # The template says which layers there are; its own weights are never used.
+        for parameter in self.template.parameters():
+            parameter.requires_grad_(False)
+        self.generators = list(generators or [torch.Generator() for _ in models])
+        flat = torch.stack([nn.utils.parameters_to_vector(model.parameters()).detach() for model in models])
+        buffers = {
+            name: torch.stack([dict(model.named_buffers())[name] for model in models])
+            for name, _ in self.template.named_buffers()
+        }
+        self._install(flat, buffers)
+
+    @classmethod
+    def from_seeds(cls, build: Callable[[], nn.Module], seeds: Sequence[int], device="cpu") -> Ensemble:
+        """Build one member a seed. The global random state is left as it was."""
+        models, generators = [], []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                models.append(build().to(device))
+                # Dropout goes on with a stream of its own, split off here so that it differs from the weights'.
+                generators.append(torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
+        return cls(models, generators)
+
+    def _install(self, flat: Tensor, buffers: dict[str, Tensor]) -> None:
+        self.flat, self.buffers = flat, buffers
+        self.flat_grad = torch.zeros_like(flat)
+        self.parameters: dict[str, Tensor] = {}
+        start = 0
+        for name, parameter in self.template.named_parameters():
+            shape, stop = (len(flat), *parameter.shape), start + parameter.numel()
+            # Leaves that share memory with the flat vectors: the optimizer then works on two tensors,
+            # however many layers there are.
+            self.parameters[name] = flat[:, start:stop].view(shape).requires_grad_()
+            start = stop
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def __call__(self, x: Tensor, *, training: bool = False) -> Tensor:
+        """Outputs [K, B, ...] for inputs [K, B, ...] (an expanded, shared input costs no memory)."""
+        return _Pass(self, training).run(self.template, "", x)
+
+    def backward(self, losses: Tensor) -> None:
+        """Write the gradient of each member's loss, ``losses`` [K], to ``flat_grad``."""
+        # A member's loss depends on its own row only, so the gradient of the sum holds them all.
+        gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.flat_grad)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with the members at these positions only."""
+        self.generators = [self.generators[k] for k in members.tolist()]
+        members = members.to(self.flat.device)
+        self._install(
+            self.flat.detach()[members].clone(),
+            {name: buffer[members].clone() for name, buffer in self.buffers.items()},
+        )
+
+    def member(self, k: int) -> nn.Module:
+        """Member k as an ordinary module in evaluation mode, with weights of its own."""
+        model = copy.deepcopy(self.template)
+        state = {name: value[k].detach().clone() for name, value in (self.parameters | self.buffers).items()}
+        model.load_state_dict(state)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        return model.eval()
+
+
+class _Pass:
+    """One forward pass: walks the template and applies each layer to all members at once."""
+
+    def __init__(self, ensemble: Ensemble, training: bool):
+        self.ensemble = ensemble
+        self.training = training
+
+    def run(self, module: nn.Module, prefix: str, x: Tensor) -> Tensor:
+        get = self.ensemble.parameters.get
+        weight, bias = get(f"{prefix}weight"), get(f"{prefix}bias")
+        if isinstance(module, nn.Sequential):
+            for name, child in module.named_children():
+                x = self.run(child, f"{prefix}{name}.", x)
+            return x
+        if isinstance(module, Branches):
+            children = module.named_children()
+            return torch.cat([self.run(child, f"{prefix}{name}.", x) for name, child in children], dim=2)
+        if type(module) is nn.Linear and x.dim() == 3:
+            if bias is None:
+                return torch.bmm(x, weight.transpose(1, 2))
+            return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        if type(module) in _CONVOLUTIONS and module.padding_mode == "zeros":
+            return self._convolution(module, weight, bias, x)
+        if type(module) in _BATCH_NORMS and self._has_rule(module):
+            return self._batch_norm(module, prefix, weight, bias, x)
+        if type(module) is nn.Dropout:
+            return self._dropout(module, x) if self.training else x
+        if isinstance(module, _ELEMENTWISE):
+            return module(x)
+        if not any(True for _ in module.parameters()) and not any(True for _ in module.buffers()):
+            return _split(module.train(self.training)(_merge(x)), x)
+        return self._vmap(module, prefix, x)
+
+    @staticmethod
+    def _has_rule(module: nn.Module) -> bool:
+        return module.track_running_stats and module.momentum is not None
+
+    def _convolution(self, module, weight, bias, x):
+        # [K, B, C, ...] as [B, K*C, ...]: a view where the layer before was a convolution too.
+        grouped = x.transpose(0, 1).flatten(1, 2)
+        out = _CONVOLUTIONS[type(module)](
+            grouped, weight.flatten(0, 1), None if bias is None else bias.flatten(),
+            module.stride, module.padding, module.dilation, groups=len(weight) * module.groups,
+        )  # fmt: skip
+        return out.unflatten(1, (len(weight), -1)).transpose(0, 1)
+
+    def _batch_norm(self, module, prefix, weight, bias, x):
+        buffers = self.ensemble.buffers
+        # 1-D features arrive as [K, B, C], images as [K, B, C, ...]; both have their channels at 2.
+        out = F.batch_norm(
+            x.transpose(0, 1).flatten(1, 2),
+            # Stacked buffers are contiguous, so these are views and the running statistics stay up to date.
+            buffers[f"{prefix}running_mean"].view(-1), buffers[f"{prefix}running_var"].view(-1),
+            None if weight is None else weight.flatten(), None if bias is None else bias.flatten(),
+            self.training, module.momentum, module.eps,
+        )  # fmt: skip
+        return out.unflatten(1, (len(self.ensemble), -1)).transpose(0, 1)
+
+    def _dropout(self, module, x):
+        # A mask a member from the member's own stream: it sees the same masks when trained alone.
+        keep = 1 - module.p
+        masks = torch.stack([torch.rand(x.shape[1:], generator=g) for g in self.ensemble.generators])
+        return x * (masks < keep).to(x.device, x.dtype) / keep
+
+    def _vmap(self, module, prefix, x):
+        state = self.ensemble.parameters | self.ensemble.buffers
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        module.train(self.training)
+        if len(x) == 1:
+            single = {name: value[0] for name, value in own.items()}
+            return functional_call(module, single, (x[0],)).unsqueeze(0)
+        return torch.vmap(lambda s, v: functional_call(module, s, (v,)), randomness="different")(own, x)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """[K, B, ...] as one long batch [B*K, ...], without a copy after a convolution."""
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+def _split(out: Tensor, like: Tensor) -> Tensor:
+    """Undo ``_merge``."""
+    return out.unflatten(0, (like.shape[1], like.shape[0])).transpose(0, 1)

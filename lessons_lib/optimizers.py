@@ -1,0 +1,84 @@
+"""Optimizers and learning-rate schedules for stacked parameters.
+
+A member is a row of the flat parameters [K, P], so that learning rate, momentum and weight decay may
+differ from member to member: they are columns [K, 1]. Updates are those of ``torch.optim``, in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Schedule = Callable[[float], float]
+
+
+class SGD:
+    """Stochastic gradient descent with heavy-ball momentum, v <- m v + g and w <- w - lr v (``torch.optim.SGD``)."""
+
+    def __init__(self, flat: Tensor, momentum: Tensor):
+        """``flat`` [K, P] fixes the shapes; ``momentum`` [K, 1]."""
+        self.momentum = momentum
+        self.state = {"velocity": torch.zeros_like(flat)} if bool((momentum != 0).any()) else {}
+
+    def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
+        """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
+        if self.state:
+            grad = self.state["velocity"].mul_(self.momentum).add_(grad)
+        flat.addcmul_(grad, lr, value=-1)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.momentum = self.momentum[members]
+        self.state = {name: value[members] for name, value in self.state.items()}
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1) with beta1 = ``momentum``, as ``torch.optim.Adam``."""
+
+    beta2, eps = 0.999, 1e-8
+
+    def __init__(self, flat: Tensor, momentum: Tensor):
+        """``flat`` [K, P] fixes the shapes; ``momentum`` [K, 1] is beta1."""
+        self.momentum = momentum
+        self.state = {"mean": torch.zeros_like(flat), "square": torch.zeros_like(flat)}
+        self.steps = 0
+
+    def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
+        """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
+        self.steps += 1
+        mean, square = self.state["mean"], self.state["square"]
+        mean.mul_(self.momentum).addcmul_(grad, 1 - self.momentum)
+        square.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
+        scale = (square / (1 - self.beta2**self.steps)).sqrt_().add_(self.eps)
+        flat.addcdiv_(mean * (lr / (1 - self.momentum**self.steps)), scale, value=-1)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.momentum = self.momentum[members]
+        self.state = {name: value[members] for name, value in self.state.items()}
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam}
+
+
+def constant(epoch: float) -> float:
+    """No schedule."""
+    return 1.0
+
+
+def exponential(factor: float) -> Schedule:
+    """The learning rate times ``factor`` after every epoch, as Zhang et al. train (factor 0.95)."""
+    return lambda epoch: factor ** math.floor(epoch)
+
+
+def step_decay(*milestones: float, factor: float = 0.1) -> Schedule:
+    """The learning rate times ``factor`` at each of the ``milestones`` (in epochs)."""
+    return lambda epoch: factor ** sum(epoch >= milestone for milestone in milestones)
+
+
+def cosine(epochs: float) -> Schedule:
+    """Half a cosine from 1 to 0 over ``epochs`` (Loshchilov and Hutter 2017)."""
+    return lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))

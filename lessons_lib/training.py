@@ -1,0 +1,473 @@
+"""Train an ensemble, many seeds under many conditions, and keep its histories.
+
+``fit`` is the one entry. It trains all members in one batched pass where that is faster and one after
+another where it is not; either way each member goes through exactly the steps that it would
+go through alone, since its weights, batches and dropout masks come from its own seed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor, nn
+
+from lessons_lib import engine
+from lessons_lib.data import Dataset
+from lessons_lib.ensemble import Ensemble
+from lessons_lib.optimizers import OPTIMIZERS, Schedule, constant
+from lessons_lib.progress import bar
+from lessons_lib.settings import seed_for, settings
+
+# A convolution's own work hides PyTorch's overhead above roughly this many multiply-adds a member and step;
+# beyond it grouped convolutions lose to plain ones (benchmarks/training.py shows both sides of it).
+_CONVOLUTION_LIMIT = 10_000_000
+# Samples evaluated at a time, over all members: larger pieces fall out of the processor's cache.
+_EVALUATION_SAMPLES = 4_096
+_CHOICES = ("auto", "together", "one by one")
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class DivergenceError(RuntimeError):
+    """A member's loss was no longer a number. ``history`` holds what had been recorded."""
+
+    def __init__(self, message: str, history: xr.Dataset | None = None):
+        super().__init__(message)
+        self.history = history
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of each member, [K], for logits [K, B, C] and classes [K, B]."""
+    losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).mean(1)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Half the mean squared error of each member, [K], against targets of any shape or classes, one-hot."""
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    return 0.5 * (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to be trained: its place in the experiment and what is particular to it."""
+
+    condition: str
+    seed: int
+    data: Dataset
+    lr: float
+    momentum: float
+    weight_decay: float
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+    def __str__(self) -> str:
+        return f"condition {self.condition!r}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all members of one call share."""
+
+    build: Callable[[], nn.Module]
+    epochs: int
+    batch_size: int
+    optimizer: str
+    schedule: Schedule
+    loss: Loss
+    stop: Mapping[str, float]
+    evaluate_every: int
+    hooks: Sequence[Callable[[Step], None]]
+    measures: Mapping[str, Callable[[Ensemble, Sequence[Member]], Tensor]]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a hook sees after a step: gradients are those of the step, parameters are already moved."""
+
+    number: int
+    epoch: float
+    ensemble: Ensemble
+    members: Sequence[Member]
+    losses: Tensor
+
+
+@dataclass
+class Runs:
+    """Trained members and what happened on the way.
+
+    Attributes:
+        history: an xarray Dataset with dimensions (condition, seed, epoch); ``train_loss``, ``train_accuracy``,
+            ``test_loss``, ``test_accuracy`` and any measures, at epoch 0 (before training) and after every
+            ``evaluate_every`` epochs. A member that stopped early has NaN from then on. ``final`` fills this in.
+        stopped: epochs each member trained, DataArray (condition, seed).
+        reached: whether it met the ``stop`` target, DataArray (condition, seed).
+        steps_per_epoch: optimizer steps in an epoch.
+        how: "together" or "one by one".
+        seconds: wall time of the training.
+    """
+
+    history: xr.Dataset
+    stopped: xr.DataArray
+    reached: xr.DataArray
+    steps_per_epoch: int
+    how: str
+    seconds: float
+    _models: dict[tuple[str, int], nn.Module] = field(repr=False)
+
+    @property
+    def final(self) -> xr.Dataset:
+        """Each member's last recorded values, dimensions (condition, seed)."""
+        epochs = self.history["epoch"]
+        return self.history.isel(epoch=(epochs == self.stopped).argmax("epoch"))
+
+    @property
+    def filled(self) -> xr.Dataset:
+        """The history with each member's last values carried on after it stopped."""
+        last = self.final.drop_vars("epoch")
+        return self.history.where(self.history["epoch"] <= self.stopped, last)
+
+    def model(self, condition: str, seed: int) -> nn.Module:
+        """The trained network of one member, in evaluation mode, on the CPU. Raises KeyError with the choices."""
+        try:
+            return self._models[condition, seed]
+        except KeyError:
+            conditions, seeds = (self.history[name].values.tolist() for name in ("condition", "seed"))
+            raise KeyError(f"no member ({condition!r}, {seed}); conditions: {conditions}; seeds: {seeds}") from None
+
+    def __repr__(self) -> str:
+        shape = " x ".join(f"{size} {name}s" for name, size in self.stopped.sizes.items())
+        return f"Runs({shape}, trained {self.how})"
+
+
+def fit(
+    build: Callable[[], nn.Module],
+    data: Dataset,
+    *,
+    seeds: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    conditions: Mapping[str, Mapping[str, Any] | Callable[[int], Mapping[str, Any]]] | None = None,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    optimizer: str = "sgd",
+    schedule: Schedule = constant,
+    loss: Loss = cross_entropy,
+    stop: Mapping[str, float] | None = None,
+    evaluate_every: int = 1,
+    hooks: Sequence[Callable[[Step], None]] = (),
+    measures: Mapping[str, Callable[[Ensemble, Sequence[Member]], Tensor]] | None = None,
+    how: str = "auto",
+    device: torch.device | str | None = None,
+    description: str = "training",
+) -> Runs:
+    """Train one network for every condition and seed.
+
+    Args:
+        build: makes the network; called once a seed, under that seed.
+        data: training and test set, shared by all members that do not override it.
+        seeds: one a repetition; the same seeds serve every condition, so conditions can be compared in pairs.
+        epochs: passes over the training set, at most. The last batch of a pass may be smaller.
+        batch_size, lr, momentum, weight_decay: the optimizer's (momentum is Adam's beta1).
+        conditions: name -> what it changes (any of data, lr, momentum, weight_decay, augment), or a function
+            that gives this for a seed, for corruptions that are drawn anew each time.
+        augment: f(batch [B, ...], generator) -> batch, applied to each training batch of a member.
+        optimizer: "sgd" or "adam".
+        schedule: factor on the learning rate as a function of the epoch (optimizers.py).
+        loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
+        stop: histories and the value at which a member is done, e.g. {"train_accuracy": 1.0}: it stops once
+            every accuracy is at least, and every loss at most, its value. Looked at when evaluated.
+        evaluate_every: epochs between evaluations.
+        hooks: called after every step with a Step.
+        measures: name -> f(ensemble, members) -> [K], recorded at every evaluation.
+        how: "together" (one batched pass), "one by one" (over LESSONS_ENGINE's workers), or "auto".
+        device: where to train; the settings' by default.
+        description: the progress bar's text.
+
+    Raises:
+        DivergenceError: a loss became NaN or infinite; names the member and the step, and keeps the history.
+        ValueError: for an unknown choice, or sets whose sizes differ in one batched pass.
+    """
+    _check(how, _CHOICES, "how")
+    _check(optimizer, tuple(OPTIMIZERS), "optimizer")
+    if epochs < 1 or batch_size < 1 or evaluate_every < 1:
+        raise ValueError(f"{epochs=}, {batch_size=} and {evaluate_every=} must all be at least 1")
+    base = Member("", 0, data, lr, momentum, weight_decay, augment)
+    members = _members(base, conditions or {"all": {}}, seeds)
+    device = torch.device(device or settings.device)
+    recipe = Recipe(
+        build, epochs, batch_size, optimizer, schedule, loss, dict(stop or {}), evaluate_every,
+        tuple(hooks), dict(measures or {}), device,
+    )  # fmt: skip
+    if how == "auto":
+        how = _faster(recipe, members)
+    start = time.perf_counter()
+    if how == "together":
+        with bar(epochs, description) as progress:
+            results = _train(recipe, members, progress.update)
+    else:
+        jobs = [(recipe, [member]) for member in members]
+        results = [result for part in engine.map(_train, jobs, description) for result in part]
+    return _collect(members, results, recipe, how, time.perf_counter() - start)
+
+
+def _check(value: str, allowed: Sequence[str], name: str) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
+
+
+def _members(base: Member, conditions: Mapping, seeds: Sequence[int]) -> list[Member]:
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be distinct, and at least one: {list(seeds)}")
+    allowed = {"data", "lr", "momentum", "weight_decay", "augment"}
+    members = []
+    for condition, change in conditions.items():
+        for seed in seeds:
+            changed = dict(change(seed) if callable(change) else change)
+            if unknown := set(changed) - allowed:
+                raise ValueError(f"condition {condition!r} changes {sorted(unknown)}; it can change: {sorted(allowed)}")
+            members.append(replace(base, condition=condition, seed=seed, **changed))
+    return members
+
+
+def _faster(recipe: Recipe, members: Sequence[Member]) -> str:
+    """Whether one batched pass is expected to be faster: always, but for convolutions that do much work."""
+    work = _convolution_work(recipe.build, members[0].data.x_train[:1]) * recipe.batch_size
+    return "together" if len(members) > 1 and work <= _CONVOLUTION_LIMIT else "one by one"
+
+
+def _convolution_work(build: Callable[[], nn.Module], sample: Tensor) -> int:
+    """Multiply-adds of the convolutions for one sample."""
+    with torch.random.fork_rng(devices=[]):
+        model = build().eval()
+    work = 0
+
+    def count(layer, inputs, output):
+        nonlocal work
+        work += output.numel() * layer.weight[0].numel()
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        model(sample)
+    return work
+
+
+@dataclass
+class _Result:
+    """One member's outcome: recorded values by name, [evaluations]."""
+
+    values: dict[str, list[float]]
+    epoch: int
+    reached: bool
+    model: nn.Module
+
+
+class _Sets:
+    """Training or test sets of several members; a set that members share is stored once.
+
+    ``batch(index)`` takes positions [K, B] and gives inputs [K, B, ...] and targets [K, B].
+    """
+
+    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]], device: torch.device):
+        sizes = {len(x) for x, _ in pairs}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"sets of {sorted(sizes)} samples cannot be trained in one batched pass; "
+                "call fit once a size, or with how='one by one'"
+            )
+        self.size = sizes.pop()
+        self.x, self.x_place = self._stack([x for x, _ in pairs], device)
+        self.y, self.y_place = self._stack([y for _, y in pairs], device)
+
+    def _stack(self, tensors, device):
+        distinct = {id(tensor): tensor for tensor in tensors}
+        places = {key: number * self.size for number, key in enumerate(distinct)}
+        rows = torch.cat(list(distinct.values())) if len(distinct) > 1 else tensors[0]
+        place = torch.tensor([places[id(tensor)] for tensor in tensors], device=device)
+        return rows.to(device), place.unsqueeze(1)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        # Gathered as [B, K, ...] and seen as [K, B, ...]: the layout in which grouped convolutions need no copy.
+        if self.x.dim() > 2:
+            x = self.x[(index + self.x_place).t()].transpose(0, 1)
+        else:
+            x = self.x[index + self.x_place]
+        return x, self.y[index + self.y_place]
+
+    def all(self, members: int):
+        """Consecutive batches that cover the sets: inputs, targets, number of samples."""
+        for index in torch.arange(self.size, device=self.x.device).split(max(64, _EVALUATION_SAMPLES // members)):
+            if len(self.x) == self.size:  # one set for all: no copy a member
+                x, y = self.x[index], self.y[index + self.y_place]
+                yield x.expand(members, *x.shape), y, len(index)
+            else:
+                yield *self.batch(index.expand(members, -1)), len(index)
+
+    def keep(self, members: Tensor) -> None:
+        self.x_place, self.y_place = self.x_place[members], self.y_place[members]
+
+
+def _column(members: Sequence[Member], name: str, device: torch.device) -> Tensor:
+    return torch.tensor([[getattr(member, name)] for member in members], dtype=torch.float32, device=device)
+
+
+def _train(recipe: Recipe, members: Sequence[Member], progress: Callable[[int], Any] = lambda n: None) -> list[_Result]:
+    """Train these members in one batched pass."""
+    device = recipe.device
+    ensemble = Ensemble.from_seeds(recipe.build, [member.seed for member in members], device)
+    train = _Sets([(m.data.x_train, m.data.y_train) for m in members], device)
+    test = _Sets([(m.data.x_test, m.data.y_test) for m in members], device)
+    orders = [torch.Generator().manual_seed(seed_for("batches", m.seed)) for m in members]
+    lr, decay = _column(members, "lr", device), _column(members, "weight_decay", device)
+    optimizer = OPTIMIZERS[recipe.optimizer](ensemble.flat, _column(members, "momentum", device))
+    steps = math.ceil(train.size / recipe.batch_size)
+    results: list[_Result] = [_Result({}, 0, False, None) for _ in members]
+    alive = list(range(len(members)))
+    _evaluate(recipe, ensemble, train, test, members, results)
+
+    for epoch in range(recipe.epochs):
+        active = [members[k] for k in alive]
+        order = torch.stack([torch.randperm(train.size, generator=orders[k]) for k in alive]).to(device)
+        losses = torch.empty(steps, len(alive), device=device)
+        for step in range(steps):
+            index = order[:, step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            x, y = train.batch(index)
+            if any(member.augment for member in active):
+                x = _augmented(x, active, [orders[k] for k in alive])
+            each = recipe.loss(ensemble(x, training=True), y)
+            ensemble.backward(each)
+            losses[step] = each.detach()
+            at = epoch + step / steps
+            with torch.no_grad():
+                if decay.any():
+                    ensemble.flat_grad.addcmul_(ensemble.flat, decay)
+                optimizer.step(ensemble.flat, ensemble.flat_grad, lr * recipe.schedule(at))
+            for hook in recipe.hooks:
+                number = epoch * steps + step + 1
+                hook(Step(number, number / steps, ensemble, active, losses[step]))
+        # Once an epoch, not once a step: reading the loss back would hold up a GPU.
+        if not losses.isfinite().all():
+            _diverged(losses, active, epoch, recipe, members, results)
+        progress(1)
+        last = epoch + 1 == recipe.epochs
+        if (epoch + 1) % recipe.evaluate_every and not last:
+            continue
+        current = [results[k] for k in alive]
+        for result in current:
+            result.epoch = epoch + 1
+        _evaluate(recipe, ensemble, train, test, active, current)
+        done = [position for position, result in enumerate(current) if _met(recipe.stop, result)]
+        for position in range(len(alive)) if last else done:
+            current[position].reached = position in done
+            current[position].model = ensemble.member(position).cpu()
+        if done and not last:
+            going = torch.tensor([p for p in range(len(alive)) if p not in set(done)], dtype=torch.long)
+            alive = [alive[p] for p in going.tolist()]
+            if not alive:
+                break
+            on_device = going.to(device)
+            ensemble.keep(going)
+            for part in (optimizer, train, test):
+                part.keep(on_device)
+            lr, decay = lr[on_device], decay[on_device]
+    return results
+
+
+def _augmented(x: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator]) -> Tensor:
+    pairs = zip(x.unbind(0), members, generators, strict=True)
+    changed = [m.augment(own, generator) if m.augment else own for own, m, generator in pairs]
+    # In memory sample by sample, as _Sets.batch lays it out.
+    return torch.stack(changed, dim=1).transpose(0, 1)
+
+
+@torch.no_grad()
+def _evaluate(recipe, ensemble, train, test, members, results) -> None:
+    """Append each member's losses, accuracies and measures to its result."""
+    values = {}
+    for name, sets in (("train", train), ("test", test)):
+        losses, correct = 0.0, 0.0
+        for x, y, size in sets.all(len(members)):
+            outputs = ensemble(x)
+            losses = losses + recipe.loss(outputs, y) * size
+            if not y.is_floating_point():
+                correct = correct + (outputs.argmax(-1) == y).sum(1)
+        values[f"{name}_loss"] = losses / sets.size
+        if torch.is_tensor(correct):
+            values[f"{name}_accuracy"] = correct / sets.size
+    with torch.enable_grad():
+        values |= {name: measure(ensemble, members) for name, measure in recipe.measures.items()}
+    for name, value in values.items():
+        for result, number in zip(results, value.tolist(), strict=True):
+            result.values.setdefault(name, []).append(number)
+
+
+def _met(stop: Mapping[str, float], result: _Result) -> bool:
+    if not stop:
+        return False
+    for name, target in stop.items():
+        if name not in result.values:
+            raise ValueError(f"cannot stop at {name!r}; recorded are: {', '.join(result.values)}")
+        value = result.values[name][-1]
+        if not (value <= target if name.endswith("loss") else value >= target):
+            return False
+    return True
+
+
+def _diverged(losses, active, epoch, recipe, members, results) -> None:
+    step, position = (int(i) for i in (~losses.isfinite()).nonzero()[0])
+    raise DivergenceError(
+        f"the loss of {active[position]} was {losses[step, position].item()} at step "
+        f"{epoch * len(losses) + step + 1} (epoch {epoch + 1}); lower the learning rate "
+        f"({active[position].lr:g}) or look at the data. The history up to there is in .history of this error.",
+        _history(members, results, recipe),
+    )
+
+
+def _history(members, results, recipe) -> xr.Dataset:
+    conditions = list(dict.fromkeys(member.condition for member in members))
+    seeds = list(dict.fromkeys(member.seed for member in members))
+    last = recipe.epochs
+    epochs = [0, *(e for e in range(1, last + 1) if e % recipe.evaluate_every == 0 or e == last)]
+    longest = max(len(values) for result in results for values in result.values.values())
+    history = {}
+    for name in results[0].values:
+        table = np.full((len(members), longest), np.nan)
+        for row, result in zip(table, results, strict=True):
+            row[: len(result.values[name])] = result.values[name]
+        shape = (len(conditions), len(seeds), longest)
+        history[name] = (("condition", "seed", "epoch"), table.reshape(shape))
+    coordinates = {"condition": conditions, "seed": seeds, "epoch": epochs[:longest]}
+    return xr.Dataset(history, coords=coordinates)
+
+
+def _collect(members, results, recipe, how, seconds) -> Runs:
+    history = _history(members, results, recipe)
+    steps = math.ceil(len(members[0].data.x_train) / recipe.batch_size)
+    coordinates = {name: history[name].values for name in ("condition", "seed")}
+    shape = tuple(len(values) for values in coordinates.values())
+
+    def table(values):
+        return xr.DataArray(np.array(values).reshape(shape), coords=coordinates, dims=("condition", "seed"))
+
+    return Runs(
+        history=history,
+        stopped=table([result.epoch for result in results]),
+        reached=table([result.reached for result in results]),
+        steps_per_epoch=steps,
+        how=how,
+        seconds=seconds,
+        _models={(m.condition, m.seed): r.model for m, r in zip(members, results, strict=True)},
+    )

@@ -1,0 +1,255 @@
+"""The batched pass against one model at a time, and both against plain torch.optim."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lessons_lib import optimizers, training
+from lessons_lib.data import Dataset
+from lessons_lib.ensemble import Ensemble
+from lessons_lib.models import Branches
+from lessons_lib.training import fit
+
+SEEDS = [11, 12, 13]
+
+
+def toy(shape, n=40, n_classes=4, seed=0) -> Dataset:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2 * n, *shape, generator=generator)
+    y = torch.randint(n_classes, (2 * n,), generator=generator)
+    return Dataset("toy", x[:n], y[:n], x[n:], y[n:], n_classes)
+
+
+def conv_1d():
+    return nn.Sequential(
+        nn.Conv1d(1, 5, 3, padding=1, stride=2), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(5, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(6 * 2, 4),
+    )  # fmt: skip
+
+
+def conv_2d():
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.LocalResponseNorm(3),
+        Branches(nn.Conv2d(6, 3, 1), nn.Sequential(nn.Conv2d(6, 4, 3, padding=1, groups=2), nn.ReLU())),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(28, 4, bias=False),
+    )  # fmt: skip
+
+
+class Custom(nn.Module):
+    """A forward pass that no layer rule covers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(8, 4))
+
+    def forward(self, x):
+        return (x.flatten(1) @ self.a).square()
+
+
+NETS = {
+    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (1, 8)),
+    "mlp with batch norm": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)),
+        (1, 8),
+    ),
+    "1-D conv": (conv_1d, (1, 18)),
+    "2-D conv": (conv_2d, (1, 8, 8)),
+    "own forward": (lambda: nn.Sequential(Custom()), (1, 8)),
+}
+common = dict(epochs=3, batch_size=16, lr=0.05, momentum=0.9)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_together_equals_one_by_one(name):
+    build, shape = NETS[name]
+    data = toy(shape)
+    conditions = {
+        "plain": {},
+        "decayed": {"weight_decay": 0.1, "lr": 0.02},
+        "own labels": lambda seed: {"data": dataclasses.replace(data, y_train=data.y_train.flip(0).roll(seed))},
+        "noisy": {"augment": lambda x, g: x + 0.1 * torch.randn(x.shape, generator=g)},
+    }
+    together, alone = (
+        fit(build, data, seeds=SEEDS, conditions=conditions, how=how, **common) for how in ("together", "one by one")
+    )
+    for variable in together.history:
+        np.testing.assert_allclose(together.history[variable], alone.history[variable], atol=1e-5)
+    for condition in conditions:
+        for seed in SEEDS:
+            one, other = (r.model(condition, seed).state_dict() for r in (together, alone))
+            for key in one:
+                torch.testing.assert_close(one[key], other[key], atol=2e-5, rtol=1e-4)
+    # The conditions do change something: equality above is not that of four equal runs.
+    final = together.final["train_loss"]
+    assert all(not np.allclose(final.sel(condition="plain"), final.sel(condition=c)) for c in list(conditions)[1:])
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp with batch norm", "1-D conv"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_equals_a_plain_torch_loop(name, optimizer):
+    build, shape = NETS[name]
+    data = toy(shape)
+    batches = []
+    runs = fit(
+        build, data, seeds=SEEDS, how="together", optimizer=optimizer, weight_decay=0.01,
+        schedule=optimizers.exponential(0.5), hooks=[lambda step: batches.append(step.losses.clone())], **common,
+    )  # fmt: skip
+    seed = SEEDS[1]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build()
+    if optimizer == "sgd":
+        opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
+    else:
+        opt = torch.optim.Adam(model.parameters(), lr=0.05, betas=(0.9, 0.999), weight_decay=0.01)
+    order = torch.Generator().manual_seed(training.seed_for("batches", seed))
+    losses = []
+    for epoch in range(3):
+        opt.param_groups[0]["lr"] = 0.05 * 0.5**epoch
+        for index in torch.randperm(40, generator=order).split(16):
+            loss = F.cross_entropy(model(data.x_train[index]), data.y_train[index])
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            losses.append(loss.item())
+    np.testing.assert_allclose([b[1].item() for b in batches], losses, atol=1e-5)
+    model.eval()
+    expected = (model(data.x_test).argmax(1) == data.y_test).float().mean().item()
+    assert runs.history["test_accuracy"].sel(condition="all", seed=seed, epoch=3).item() == pytest.approx(expected)
+    torch.testing.assert_close(runs.model("all", seed)(data.x_test), model(data.x_test), atol=1e-4, rtol=1e-4)
+
+
+def test_global_random_state_is_left_alone_and_does_not_matter():
+    build, shape = NETS["2-D conv"]
+    data = toy(shape)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = fit(build, data, seeds=SEEDS, **common)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    other = fit(build, data, seeds=SEEDS, **common)
+    assert one.history.equals(other.history)
+
+
+def test_members_that_reach_the_target_stop_and_the_others_go_on():
+    # Separable labels against random ones: the first stop early, and stopping them changes nothing for the second.
+    data = toy((6,), n=64)
+    easy = dataclasses.replace(data, y_train=(data.x_train[:, 0] > 0).long())
+    conditions = {"easy": {"data": easy}, "random": {}}
+    build = lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 4))  # noqa: E731
+    settings = dict(seeds=SEEDS, conditions=conditions, epochs=40, batch_size=16, lr=0.1)
+    stopping = fit(build, data, stop={"train_accuracy": 1.0}, **settings)
+    full = fit(build, data, **settings)
+    assert stopping.reached.sel(condition="easy").all()
+    assert (stopping.stopped.sel(condition="easy") < 40).all()
+    for condition in conditions:
+        for seed in SEEDS:
+            at = int(stopping.stopped.sel(condition=condition, seed=seed))
+            one, other = (r.history["train_loss"].sel(condition=condition, seed=seed).values for r in (stopping, full))
+            np.testing.assert_allclose(one[: at + 1], other[: at + 1], rtol=1e-3, atol=1e-5)
+            assert np.isnan(one[at + 1 :]).all()
+    final = stopping.final["train_accuracy"].sel(condition="easy")
+    assert (final == 1.0).all()
+    assert (stopping.filled["train_accuracy"].sel(condition="easy").isel(epoch=-1) == 1.0).all()
+    # The model handed out is the one that was evaluated.
+    model = stopping.model("easy", SEEDS[0])
+    assert (model(easy.x_train).argmax(1) == easy.y_train).all()
+
+
+def test_divergence_names_member_and_step_and_keeps_the_history():
+    data = toy((8,))
+    build = lambda: nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))  # noqa: E731
+    with pytest.raises(training.DivergenceError, match=r"condition 'wild', seed 12 .* step \d+") as raised:
+        fit(
+            build, data, seeds=[12], conditions={"tame": {}, "wild": {"lr": 1e6}}, loss=training.squared_error,
+            epochs=30, batch_size=8, lr=0.01,
+        )  # fmt: skip
+    assert raised.value.history.sizes["epoch"] >= 1
+
+
+def test_custom_measure_is_recorded_at_each_evaluation():
+    build, shape = NETS["mlp"]
+    norms = {"norm": lambda ensemble, members: ensemble.flat.norm(dim=1)}
+    runs = fit(build, toy(shape), seeds=SEEDS, measures=norms, evaluate_every=2, **common)
+    assert runs.history["epoch"].values.tolist() == [0, 2, 3]
+    for seed in SEEDS:
+        weights = nn.utils.parameters_to_vector(runs.model("all", seed).parameters())
+        assert runs.history["norm"].sel(seed=seed, epoch=3).item() == pytest.approx(weights.norm().item(), rel=1e-5)
+
+
+def test_choice_of_how():
+    build, shape = NETS["2-D conv"]
+    small = toy(shape)
+    assert fit(build, small, seeds=SEEDS, **common).how == "together"
+    wide = lambda: nn.Sequential(nn.Conv2d(1, 256, 5), nn.Conv2d(256, 64, 3), nn.Flatten(), nn.Linear(256, 4))  # noqa: E731
+    assert fit(wide, small, seeds=SEEDS[:2], epochs=1, batch_size=16, lr=0.01).how == "one by one"
+    assert fit(wide, small, seeds=SEEDS[:2], epochs=1, batch_size=16, lr=0.01, how="together").how == "together"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(how="both"), "how is 'both'; it must be one of: auto, together, one by one"),
+        (dict(optimizer="sdg"), "optimizer is 'sdg'"),
+        (dict(seeds=[1, 1]), "distinct"),
+        (dict(conditions={"a": {"learning_rate": 1}}), "changes .'learning_rate'.; it can change"),
+        (dict(stop={"acc": 1.0}), "cannot stop at 'acc'; recorded are: train_loss"),
+        (dict(epochs=0), "epochs=0"),
+    ],
+)
+def test_bad_input(change, message):
+    build, shape = NETS["mlp"]
+    with pytest.raises(ValueError, match=message):
+        fit(build, toy(shape), **(dict(seeds=SEEDS, **common) | change))
+
+
+def test_sets_of_different_sizes_are_refused_together_and_train_one_by_one():
+    build, shape = NETS["mlp"]
+    big, small = toy(shape, n=40), toy(shape, n=20)
+    settings = dict(seeds=SEEDS, conditions={"big": {}, "small": {"data": small}}, **common)
+    with pytest.raises(ValueError, match=r"sets of \[20, 40\] samples"):
+        fit(build, big, how="together", **settings)
+    assert fit(build, big, how="one by one", **settings).final["train_loss"].notnull().all()
+
+
+def test_unknown_member_lists_the_choices():
+    build, shape = NETS["mlp"]
+    runs = fit(build, toy(shape), seeds=SEEDS, **common)
+    with pytest.raises(KeyError, match="conditions: .'all'.; seeds: .11, 12, 13."):
+        runs.model("none", 11)
+
+
+def test_squared_error_of_classes_and_of_values():
+    outputs, classes = torch.randn(2, 5, 3), torch.randint(3, (2, 5))
+    expected = [
+        0.5 * F.mse_loss(o, F.one_hot(c, 3).float(), reduction="sum") / 5 for o, c in zip(outputs, classes, strict=True)
+    ]
+    torch.testing.assert_close(training.squared_error(outputs, classes), torch.stack(expected) / 3)
+    values = torch.randn(2, 5)
+    expected = torch.stack([0.5 * F.mse_loss(o[:, 0], v) for o, v in zip(outputs, values, strict=True)])
+    torch.testing.assert_close(training.squared_error(outputs[..., :1], values), expected)
+
+
+def test_schedules():
+    assert [optimizers.exponential(0.5)(e) for e in (0, 0.9, 1.0, 2.5)] == [1, 1, 0.5, 0.25]
+    assert [optimizers.step_decay(2, 4)(e) for e in (0, 2, 5)] == pytest.approx([1, 0.1, 0.01])
+    assert [optimizers.cosine(10)(e) for e in (0, 5, 10, 11)] == pytest.approx([1, 0.5, 0, 0])
+    assert optimizers.constant(3) == 1 and math.isfinite(optimizers.cosine(1)(0.3))
+
+
+def test_ensemble_member_and_keep():
+    build, shape = NETS["2-D conv"]
+    x = toy(shape).x_train
+    ensemble = Ensemble.from_seeds(build, SEEDS)
+    with torch.no_grad():
+        ensemble(x.expand(3, *x.shape), training=True)  # moves the running statistics
+        before = ensemble(x.expand(3, *x.shape))
+        for k in range(3):
+            torch.testing.assert_close(ensemble.member(k)(x), before[k], atol=1e-5, rtol=1e-5)
+        ensemble.keep(torch.tensor([2, 0]))
+        torch.testing.assert_close(ensemble(x.expand(2, *x.shape)), before[[2, 0]], atol=1e-5, rtol=1e-5)
