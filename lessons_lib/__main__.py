@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lessons_lib", description="Work with the book's chapters.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lessons_lib", description="Work with the book's chapters."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="the chapters, part by part")
@@ -37,14 +39,18 @@ def _parser() -> argparse.ArgumentParser:
         "What is not given comes from the LESSONS_* variables.",
     )
     command.add_argument("chapter")
-    command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
+    command.add_argument(
+        "--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes"
+    )
     command.add_argument("--seed", type=int, help="the base seed of every draw")
     command.add_argument("--device", choices=DEVICES)
     command.add_argument("--engine", choices=ENGINES, help="how independent runs are mapped")
     command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
     command.set_defaults(command=_run)
 
-    command = commands.add_parser("store", help="re-execute chapters at lesson scale and write their outputs back")
+    command = commands.add_parser(
+        "store", help="re-execute chapters at lesson scale and write their outputs back"
+    )
     command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: every chapter")
     command.set_defaults(command=_store)
 

@@ -30,18 +30,22 @@ def address(root: Path) -> str:
     try:
         return config["repository"]["url"]
     except (KeyError, TypeError):
-        raise BookError("_config.yml has no repository.url: the repository's address belongs there.") from None
+        raise BookError(
+            "_config.yml has no repository.url: the repository's address belongs there."
+        ) from None
 
 
 def set_address(root: Path, new: str) -> list[Path]:
     """Make ``new`` the address, wherever the old one stands; returns the files changed.
 
-    Links to the repository, to its Colab notebooks and to its Pages site follow. Raises BookError for anything
-    but ``https://github.com/OWNER/NAME``, which those links are made of.
+    Links to the repository, to its Colab notebooks and to its Pages site follow. Raises BookError for
+    anything but ``https://github.com/OWNER/NAME``, which those links are made of.
     """
     old = address(root)
     if not _FORM.fullmatch(new) or new.endswith(".git"):
-        raise BookError(f"{new!r} is no address of a repository: it must look like https://github.com/OWNER/NAME.")
+        raise BookError(
+            f"{new!r} is no address of a repository: it must look like https://github.com/OWNER/NAME."
+        )
     (old_owner, old_name), (owner, name) = _FORM.fullmatch(old).groups(), _FORM.fullmatch(new).groups()
     # In one pass, so that no replacement is itself replaced.
     follow = {
@@ -63,7 +67,15 @@ def set_address(root: Path, new: str) -> list[Path]:
 
 def places(root: Path) -> list[Path]:
     """The files in which the address may stand."""
-    patterns = ("*.md", "*.yml", "*.toml", "book/**/*.md", "book/**/*.yml", "book/**/*.ipynb", "lessons_lib/**/*.py")
+    patterns = (
+        "*.md",
+        "*.yml",
+        "*.toml",
+        "book/**/*.md",
+        "book/**/*.yml",
+        "book/**/*.ipynb",
+        "lessons_lib/**/*.py",
+    )
     return sorted(
         path
         for pattern in patterns

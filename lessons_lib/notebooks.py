@@ -1,4 +1,4 @@
-"""Find the book's chapters, execute them, and write them so that a diff shows what changed and nothing else."""
+"""Find the book's chapters, execute them, and write them so that a diff shows only what changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BookError(RuntimeError):
     """The book, or one of its chapters, cannot do what was asked; the message names the way out."""
 
 
-# ---------------------------------------------------------------------------------------------- chapters
+# ------------------------------------------------------------------------------------------------- chapters
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def find(name: str, book: Path | None = None) -> Chapter:
     raise BookError(f"There is no chapter {name!r}.{guess} The chapters in _toc.yml are:\n{listed}")
 
 
-# ---------------------------------------------------------------------------------------------- running
+# -------------------------------------------------------------------------------------------------- running
 
 
 @dataclass(frozen=True)
@@ -106,16 +106,20 @@ class Run:
 def run(chapter: Chapter, *, book: Path | None = None, **asked: str | int | None) -> Run:
     """Execute a chapter in a fresh kernel, into ``runs/CHAPTER-SCALE-seedN``, never over the book.
 
-    ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from the
-    LESSONS_* variables. The folder receives ``notebook.ipynb``, rewritten after every cell, and, once all have
-    run, ``verdicts.json``. Raises SettingsError before the first cell for settings that cannot be met, and
-    BookError naming the cell that failed.
+    ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from
+    the LESSONS_* variables. The folder receives ``notebook.ipynb``, rewritten after every cell, and, once all
+    have run, ``verdicts.json``. Raises SettingsError before the first cell for settings that cannot be met,
+    and BookError naming the cell that failed.
     """
     book = book or root()
     environment = dict(os.environ)
-    environment.update({f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None})
+    environment.update(
+        {f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None}
+    )
     # The kernel works in the chapter's folder: what is relative here would be elsewhere there.
-    environment["LESSONS_DATA"] = str(Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve())
+    environment["LESSONS_DATA"] = str(
+        Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve()
+    )
     return _execute(chapter, book, environment)
 
 
@@ -151,17 +155,25 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(notebook, km=manager, coalesce_streams=True, shutdown_kernel="immediate")
     client.reset_execution_trackers()
-    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source]
+    code = [
+        (index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source
+    ]
     start = time.perf_counter()
     peak_memory = 0
     # What a dying kernel says last, it says on its own standard error.
     with open(folder / "kernel.log", "w") as log:
         with client.setup_kernel(env=environment, cwd=str(chapter.path.parent), stderr=log, cleanup_kc=True):
-            for number, (index, cell) in enumerate(tqdm(code, chapter.name, unit="cell", disable=None), start=1):
+            for number, (index, cell) in enumerate(
+                tqdm(code, chapter.name, unit="cell", disable=None), start=1
+            ):
                 try:
                     client.execute_cell(cell, index, execution_count=number)
                 except (CellExecutionError, DeadKernelError) as error:
-                    said = "the kernel died" if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
+                    said = (
+                        "the kernel died"
+                        if isinstance(error, DeadKernelError)
+                        else f"{error.ename}: {error.evalue}"
+                    )
                     raise BookError(
                         f"{chapter.name}, code cell {number} ({_first_line(cell.source)}): {said}\n"
                         f"What ran is kept in {folder / 'notebook.ipynb'}"
@@ -173,7 +185,10 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
     seconds = time.perf_counter() - start
     done = Run(notebook, folder, seconds, peak_memory, record(notebook))
     verdicts = {
-        **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
+        **(
+            done.record
+            or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}
+        ),
         "device": device,
         "machine": _machine(device),
         "engine": settings.engine,
@@ -181,7 +196,9 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
         "peak_memory_mb": round(peak_memory / 1e6),
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "verdicts.json").write_text(
+        json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     return done
 
 
@@ -209,7 +226,7 @@ def _machine(device: str) -> str:
 
 
 def peak_memory_of(pid: int) -> int:
-    """The most memory, in bytes, that the process has held; on other systems than Linux, what it holds now."""
+    """The most memory, in bytes, that the process has held; where only Linux knows that, what it holds."""
     if sys.platform == "linux":
         status = Path(f"/proc/{pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
@@ -231,7 +248,7 @@ def record(notebook: Mapping) -> dict | None:
     return records[-1] if records else None
 
 
-# ---------------------------------------------------------------------------------------------- reading, writing
+# ----------------------------------------------------------------------------------------- reading, writing
 
 
 def read(path: Path) -> NotebookNode:

@@ -31,7 +31,8 @@ CELLS = [
         "code",
         "claims = Claims(\n    'toy',\n"
         "    Claim('C1', 'It is large.', paper='large', quantity='size', holds=above(1), null=0),\n"
-        "    Claim('C2', 'It is 4.', paper='4', quantity='sum', holds=above(3), evidence='exact'),\n)\nclaims",
+        "    Claim('C2', 'It is 4.', paper='4', quantity='sum', holds=above(3), evidence='exact'),\n"
+        ")\nclaims",
         {},
     ),
     "## It is large",
@@ -54,6 +55,14 @@ CELLS = [
 ]
 
 
+# The claims alone: quicker to execute, for tests that need no picture.
+CLAIMS = [
+    CELLS[0],
+    ("code", "from lessons_lib.claims import Claim, Claims, above", {}),
+    *(cell for cell in CELLS if "claims" in cell[1] and "import" not in cell[1]),
+]
+
+
 def notebook(cells=CELLS):
     """The chapter as its author leaves it, not executed."""
     made = [
@@ -63,7 +72,7 @@ def notebook(cells=CELLS):
 
 
 def make_book(folder: Path, **chapters) -> Path:
-    """A book under ``folder`` with the project's own test configuration, and chapters (default: toy) in one part."""
+    """A book of one part under ``folder``: chapters (default: toy), and the project's test configuration."""
     chapters = chapters or {"toy": notebook()}
     part = folder / "book" / "w1-toys"
     part.mkdir(parents=True)
@@ -72,6 +81,8 @@ def make_book(folder: Path, **chapters) -> Path:
     (folder / "_config.yml").write_text(f"title: Toys\nrepository:\n  url: {ADDRESS}\n")
     entries = "".join(f"      - file: book/w1-toys/{name}\n" for name in chapters)
     (folder / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nparts:\n  - chapters:\n{entries}")
+    rows = "".join(f"    - {{paper: P, venue: V, url: U, chapter: {name}}}\n" for name in chapters)
+    (folder / "book" / "course.yml").write_text(f"- key: w1-toys\n  title: Toys\n  rows:\n{rows}")
     (folder / "tests").mkdir()
     for name in ("conftest.py", "pyproject.toml", "tests/nbval.cfg"):
         shutil.copy(ROOT / name, folder / name)
