@@ -47,10 +47,10 @@ PACKAGES = (
         "@jupyter-widgets/html-manager",
         "1.0.14",
         "BSD-3-Clause (its icon fonts, Font Awesome: OFL-1.1)",
-        "html-manager",
+        "@jupyter-widgets/html-manager",  # it looks for its fonts by this path
         {
-            "dist/embed-amd.js": "",
-            "dist/*.woff2": "",
+            "dist/embed-amd.js": "dist",
+            "dist/*.woff2": "dist",
             "LICENSE": "",
             "dist/embed.js.LICENSE.txt": "",  # notices of what is bundled inside
         },

@@ -1,0 +1,257 @@
+"""Directives that make the book's tables from book/course.yml and the chapters' stored verdicts.
+
+``{course-table} KEY``  one part's papers, in the course's own columns; without KEY the whole course
+``{questions}``         what the chapters ask, each a link to its chapter
+``{tally}``             how many claims held, failed and stayed undecided
+``{scoreboard}``        every claim of every chapter
+
+They read at build time, and the pages depend on what is read, so that no table can go stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from urllib.parse import urlparse
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+# The site shows this checkout, also where another lessons_lib is installed, or none.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from lessons_lib import board  # noqa: E402
+from lessons_lib.claims import SYMBOLS  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("Presenter", "Paper", "Paper URL", "Our presentation", "Chapter", "Claims held")
+NOTES_COLUMNS = ("Paper", "Paper URL", "What the notes ask", "Chapter", "Claims held")
+
+
+class BookDirective(SphinxDirective):
+    """A directive that reads the course and the chapters, and makes its page depend on them."""
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes that stand in the directive's place."""
+        book = Path(self.env.srcdir)
+        self.parts = board.course(book)
+        self.chapters = {chapter.stem: chapter for chapter in board.chapters(book)}
+        files = [book / "book" / row["file"] for part in self.parts for row in part["rows"]]
+        for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
+            self.env.note_dependency(str(path))
+        return self.build()
+
+    def build(self) -> list[nodes.Node]:
+        """What the directive shows; the course is in ``parts``, what exists in ``chapters``, by stem."""
+        raise NotImplementedError
+
+
+class CourseTable(BookDirective):
+    """``{course-table} KEY``: the papers of one part, or of the whole course."""
+
+    optional_arguments = 1
+
+    def build(self) -> list[nodes.Node]:
+        """One table."""
+        if not self.arguments:
+            rows = []
+            for part in self.parts:
+                head = [_link(f"/book/{part['key']}/index", part["title"]), nodes.Text(f" ({part['week']})")]
+                rows += [[head], *(self._row(row) for row in part["rows"])]
+            return [_table(COLUMNS, rows, "course")]
+        known = {part["key"]: part for part in self.parts}
+        if self.arguments[0] not in known:
+            raise self.error(f"course.yml has no part {self.arguments[0]!r}; it has: {', '.join(known)}.")
+        part = known[self.arguments[0]]
+        if "asks" in part["rows"][0]:
+            return [_table(NOTES_COLUMNS, map(self._notes_row, part["rows"]), "course")]
+        return [_table(COLUMNS, map(self._row, part["rows"]), "course")]
+
+    def _row(self, row: dict) -> list[list[nodes.Node]]:
+        slides = [_external(row["slides"], "slides")] if row.get("slides") else [nodes.Text("–")]
+        presenter = [nodes.Text(row.get("presenter") or "–")]
+        return [presenter, *_paper(row), slides, self._chapter(row), self._held(row)]
+
+    def _notes_row(self, row: dict) -> list[list[nodes.Node]]:
+        return [*_paper(row), [nodes.Text(row["asks"])], self._chapter(row), self._held(row)]
+
+    def _chapter(self, row: dict) -> list[nodes.Node]:
+        if row["chapter"] not in self.chapters:
+            return [nodes.inline("", "chapter to come", classes=["to-come"])]
+        return [_chapter_link(self.chapters[row["chapter"]], "read")]
+
+    def _held(self, row: dict) -> list[nodes.Node]:
+        chapter = self.chapters.get(row["chapter"])
+        if chapter is None:
+            return [nodes.Text("–")]
+        if chapter.problem:
+            return [nodes.Text("no verdicts")]
+        others = [f"{chapter.count(verdict)} {verdict}" for verdict in ("failed", "undecided")]
+        text = f"{chapter.count('held')} of {len(chapter.results)}"
+        detail = ", ".join(other for other in others if not other.startswith("0 "))
+        return [nodes.strong("", text), nodes.Text(f" ({detail})" if detail else "")]
+
+
+class Questions(BookDirective):
+    """``{questions}``: one question a paper; a link where the chapter is there to answer it."""
+
+    def build(self) -> list[nodes.Node]:
+        """A list, in the course's order, each paper once."""
+        items = nodes.bullet_list(classes=["questions"])
+        asked = {}
+        for row in (row for part in self.parts for row in part["rows"]):
+            asked.setdefault(row["chapter"], row.get("question"))
+        for stem, question in asked.items():
+            if not question:
+                continue
+            if stem in self.chapters:
+                content = [_chapter_link(self.chapters[stem], question)]
+            else:
+                note = nodes.inline("", " chapter to come", classes=["to-come"])
+                content = [nodes.Text(question), note]
+            items += nodes.list_item("", nodes.paragraph("", "", *content))
+        return [items]
+
+
+class Tally(BookDirective):
+    """``{tally}``: the totals, in words and as a bar."""
+
+    def build(self) -> list[nodes.Node]:
+        """A bar, where there are claims, and a line."""
+        found = list(self.chapters.values())
+        counts = board.tally(found)
+        words = [nodes.Text(f"{board.size(found)}: ")]
+        for verdict, number in counts.items():
+            words += [nodes.Text(f"{number} "), _verdict(verdict), nodes.Text("  ")]
+        line = nodes.paragraph("", "", *words, classes=["tally"])
+        if not counts.total():
+            return [nodes.paragraph("", "No chapter has verdicts yet.")]
+        parts = "".join(
+            f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>'
+            for verdict, number in counts.items()
+        )
+        bar = nodes.raw("", f'<div class="tally-bar" aria-hidden="true">{parts}</div>', format="html")
+        return [bar, line]
+
+
+class Scoreboard(BookDirective):
+    """``{scoreboard}``: a section a chapter, with what the paper says, what came out here, the verdict."""
+
+    def build(self) -> list[nodes.Node]:
+        """The sections, in the course's order."""
+        if not self.chapters:
+            return [nodes.paragraph("", "No chapter has verdicts yet.")]
+        return [self._section(chapter) for chapter in self.chapters.values()]
+
+    def _section(self, chapter: board.Chapter) -> nodes.section:
+        section = nodes.section("", nodes.title("", chapter.title), ids=[f"board-{chapter.stem}"])
+        link = _chapter_link(chapter, "Read the chapter")
+        if chapter.problem:
+            logger.warning(chapter.problem, location=self.get_location())
+            section += nodes.admonition("", nodes.title("", "No verdicts"), nodes.paragraph("", chapter.problem))
+            section += nodes.paragraph("", "", link)
+            return section
+        scale = f" · measured at {chapter.scale} scale"
+        section += nodes.paragraph("", "", link, nodes.Text(scale))
+        rows = [
+            [
+                [nodes.strong("", f"{result.claim.id} "), *_prose(result.claim.statement), *_note(result.note)],
+                _prose(result.claim.paper),
+                [nodes.Text(board.measured(result)), *_note(f"holds when {result.claim.holds}")],
+                [_verdict(result.verdict)],
+            ]
+            for result in chapter.results
+        ]
+        section += _table(("Claim", "The paper", "Here", "Verdict"), rows, "board")
+        return section
+
+
+# ------------------------------------------------------------------------------------------ small nodes
+
+
+def _table(header: tuple[str, ...], rows, name: str) -> nodes.table:
+    """A table whose cells are lists of inline nodes; a row of one cell spans them all."""
+    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in header), cols=len(header))
+    group += nodes.thead("", _table_row([[nodes.Text(title)] for title in header]))
+    body = nodes.tbody()
+    for cells in rows:
+        body += _table_row(cells, spans=len(header) if len(cells) == 1 else 1)
+    group += body
+    return nodes.table("", group, classes=[f"{name}-table", "colwidths-auto"])
+
+
+def _table_row(cells: list[list[nodes.Node]], spans: int = 1) -> nodes.row:
+    row = nodes.row()
+    for cell in cells:
+        entry = nodes.entry("", nodes.paragraph("", "", *cell))
+        if spans > 1:
+            entry["morecols"] = spans - 1
+        row += entry
+    return row
+
+
+def _paper(row: dict) -> tuple[list[nodes.Node], list[nodes.Node]]:
+    """The cells of title and venue, and of address, of a row's papers."""
+    titles, addresses = [], []
+    for index, paper in enumerate([row, *row.get("also", ())]):
+        # A paper is told apart from its neighbour in the cell by the line it starts on.
+        gap = [nodes.raw("", "<br>", format="html")] if index else []
+        titles += [*gap, nodes.Text(f"{paper['paper']} ({paper['venue']})")]
+        gap = [nodes.raw("", "<br>", format="html")] if index else []
+        addresses += [*gap, _external(paper["url"], _short(paper["url"]))]
+    return titles, addresses
+
+
+def _short(url: str) -> str:
+    """A short name for an address: ``arXiv 1611.03530``, or the host."""
+    if match := re.fullmatch(r"https://arxiv\.org/abs/([\d.]+)", url):
+        return f"arXiv {match[1]}"
+    return urlparse(url).netloc.removeprefix("www.")
+
+
+def _external(url: str, text: str) -> nodes.reference:
+    return nodes.reference("", text, refuri=url)
+
+
+def _link(target: str, text: str) -> addnodes.pending_xref:
+    """A link to a page of the book, checked by Sphinx like any other."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", text),
+        refdomain="std",
+        reftype="doc",
+        reftarget=target,
+        refexplicit=True,
+        refwarn=True,
+    )
+
+
+def _chapter_link(chapter: board.Chapter, text: str) -> addnodes.pending_xref:
+    return _link(f"/book/{chapter.part}/{chapter.stem}", text)
+
+
+def _prose(text: str) -> list[nodes.Node]:
+    """Text whose mathematics stands between dollar signs."""
+    pieces = re.split(r"\$([^$]+)\$", text)
+    return [nodes.math("", piece) if index % 2 else nodes.Text(piece) for index, piece in enumerate(pieces)]
+
+
+def _note(text: str) -> list[nodes.Node]:
+    return [nodes.inline("", "", *_prose(text), classes=["note-line"])] if text else []
+
+
+def _verdict(verdict: str) -> nodes.inline:
+    return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["verdict", f"verdict-{verdict}"])
+
+
+def setup(app) -> dict:
+    """Register the directives with Sphinx."""
+    app.add_directive("course-table", CourseTable)
+    app.add_directive("questions", Questions)
+    app.add_directive("tally", Tally)
+    app.add_directive("scoreboard", Scoreboard)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,72 @@
+// What the theme and the widgets leave undone for readers: loaded at the head of every page, before the theme's own script.
+
+// The theme complains in the console when no mode was ever chosen.
+document.documentElement.dataset.mode ||= "auto";
+
+(() => {
+  "use strict";
+
+  const set = (element, name, value) => {
+    if (value && element.getAttribute(name) !== value) element.setAttribute(name, value);
+  };
+
+  // A slider's handle has a role and a position, but neither the name of what it sets nor the value shown beside it.
+  const nameSliders = (main) => {
+    for (const slider of main.querySelectorAll(".widget-slider")) {
+      const name = slider.querySelector(".widget-label")?.textContent.trim();
+      const readout = slider.querySelector(".widget-readout");
+      for (const handle of slider.querySelectorAll(".noUi-handle")) {
+        set(handle, "aria-label", name);
+        set(handle, "aria-valuetext", readout?.textContent.trim());
+      }
+      if (readout && name) {
+        set(readout, "role", "textbox");
+        set(readout, "aria-label", `${name}, value`);
+      }
+    }
+  };
+
+  // A stack shows one frame and swaps it: say so, and keep its height, or the page would jump at every step.
+  const tendStacks = (main) => {
+    for (const stack of main.querySelectorAll(".widget-box:not(.widget-vbox, .widget-hbox, .widget-gridbox)")) {
+      if (!stack.querySelector("figure") || stack.parentElement.closest("[aria-live]")) continue;
+      set(stack, "aria-live", "polite");
+      const height = Math.max(parseFloat(stack.style.minHeight) || 0, stack.offsetHeight);
+      if (height) stack.style.minHeight = `${height}px`;
+    }
+  };
+
+  const tendWidgets = () => {
+    const main = document.querySelector("main");
+    if (!main?.querySelector("script[type='application/vnd.jupyter.widget-view+json']")) return;
+    let due = false;
+    const tend = () => {
+      due = false;
+      nameSliders(main);
+      tendStacks(main);
+    };
+    new MutationObserver(() => {
+      if (!due) requestAnimationFrame(tend);
+      due = true;
+    }).observe(main, { subtree: true, childList: true, characterData: true, attributeFilter: ["aria-valuetext"] });
+    // Frames of a narrower page are lower.
+    window.addEventListener("resize", () => {
+      for (const stack of main.querySelectorAll("[aria-live]")) stack.style.minHeight = "";
+      tend();
+    });
+  };
+
+  // On paper nothing can be moved: the picture of all frames stands in for the widget.
+  const printed = [];
+  window.addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details.explore-all:not([open])")) {
+      details.open = true;
+      printed.push(details);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const details of printed.splice(0)) details.open = false;
+  });
+
+  document.addEventListener("DOMContentLoaded", tendWidgets);
+})();

@@ -1,0 +1,182 @@
+"""The scoreboard: every claim of every chapter, read out of the executed notebooks.
+
+A chapter's verdicts lie in its notebook as a record (``lessons_lib.claims.RECORD_TYPE``) beside the table a
+reader sees. Nothing is executed here and no verdict is copied by hand: each stored one is decided again from
+the values and the rule stored with it, and a chapter whose record is absent, damaged or at odds with its own
+values is shown with a message that says so, instead of its claims.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lessons_lib import notebooks
+from lessons_lib.claims import EVIDENCE, RECORD_TYPE, SYMBOLS, ClaimError, Result, _number, decide
+
+VERDICTS = tuple(SYMBOLS)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter's notebook and what became of its claims.
+
+    ``results`` is empty where ``problem`` says why there are none. ``part`` is the folder under ``book/``,
+    ``stem`` the file's name without its suffix, ``path`` the notebook.
+    """
+
+    part: str
+    stem: str
+    title: str
+    path: Path
+    results: tuple[Result, ...] = ()
+    scale: str = ""
+    problem: str = ""
+
+    def count(self, verdict: str) -> int:
+        """How many claims came to ``verdict``."""
+        return sum(result.verdict == verdict for result in self.results)
+
+
+def course(book: Path | None = None) -> list[dict]:
+    """The parts of book/course.yml; each row gets ``file``, its notebook's path under ``book/``.
+
+    A paper that two parts list has one notebook, in the part that names it first. ``book`` is the repository's
+    folder, by default ``notebooks.root()``. Raises BookError for a file that is not YAML or a row that lacks
+    one of ``paper``, ``venue``, ``url``, ``chapter``.
+    """
+    path = (book or notebooks.root()) / "book" / "course.yml"
+    try:
+        parts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise notebooks.BookError(f"{path} is not valid YAML: {error}") from None
+    homes: dict[str, str] = {}
+    for part in parts:
+        for row in part["rows"]:
+            missing = [name for name in ("paper", "venue", "url", "chapter") if not row.get(name)]
+            if missing:
+                raise notebooks.BookError(f"{path}: a row of {part['key']} lacks {', '.join(missing)}: {row}")
+            row["file"] = homes.setdefault(row["chapter"], f"{part['key']}/{row['chapter']}.ipynb")
+    return parts
+
+
+def chapters(book: Path | None = None) -> list[Chapter]:
+    """The chapters that exist, in the course's order."""
+    folder = (book or notebooks.root()) / "book"
+    files = dict.fromkeys(row["file"] for part in course(book) for row in part["rows"])
+    return [read_chapter(folder / file) for file in files if (folder / file).is_file()]
+
+
+def read_chapter(path: Path) -> Chapter:
+    """The chapter in the notebook at ``path``, its last stored record decided again.
+
+    What is wrong with the notebook or the record goes into ``problem``; nothing is raised.
+    """
+    found = {"part": path.parent.name, "stem": path.stem, "title": path.stem, "path": path}
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        found["title"] = _title(notebook) or path.stem
+        record = _record(notebook)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"is not a notebook that can be read ({type(error).__name__}: {error})"
+        return Chapter(**found, problem=f"{path.stem} {problem}.")
+    if record is None:
+        problem = f"holds no verdicts; execute it: python -m lessons_lib store {path.stem}"
+        return Chapter(**found, problem=f"{path.stem} {problem}.")
+    try:
+        if record["chapter"] != path.stem:
+            raise ClaimError(f"it is signed {record['chapter']!r}")
+        results = tuple(decide(row) for row in record["claims"])
+        for row, result in zip(record["claims"], results, strict=True):
+            if row["verdict"] != result.verdict:
+                raise ClaimError(
+                    f"it says that {row['id']} {row['verdict']}, its values say {result.verdict}"
+                )
+        return Chapter(**found, results=results, scale=record["scale"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        problem = f"has a damaged record: {reason}; execute it again: python -m lessons_lib store {path.stem}"
+        return Chapter(**found, problem=f"{path.stem} {problem}.")
+
+
+def _title(notebook: dict) -> str:
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return ""
+
+
+def _record(notebook: dict) -> dict | None:
+    stored = [
+        output["data"][RECORD_TYPE]
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+        if RECORD_TYPE in output.get("data", {})
+    ]
+    return stored[-1] if stored else None
+
+
+def measured(result: Result) -> str:
+    """What was measured, as plain text: mean, interval and seeds, or the exact value."""
+    if result.claim.evidence == "measurement":
+        mean, low, high = (
+            _number(end, result.high - result.low) for end in (result.mean, result.low, result.high)
+        )
+        return f"{mean} [{low}, {high}], {result.n} seeds"
+    numbers = " to ".join(dict.fromkeys((_number(result.low), _number(result.high))))
+    cases = f", {result.n} cases" if result.n > 1 else ""
+    return f"{numbers}{cases}, {EVIDENCE[result.claim.evidence]}"
+
+
+def tally(found: list[Chapter]) -> Counter:
+    """How many claims came to each verdict, over all chapters."""
+    return Counter({verdict: sum(chapter.count(verdict) for chapter in found) for verdict in VERDICTS})
+
+
+def text(book: Path | None = None) -> str:
+    """The scoreboard for a terminal: a block of lines a chapter, then the totals."""
+    found = chapters(book)
+    lines = []
+    for chapter in found:
+        lines.append(f"{chapter.title}  ({chapter.stem})")
+        if chapter.problem:
+            lines.append(f"  ! {chapter.problem}")
+        width = max((len(result.claim.id) for result in chapter.results), default=0)
+        for result in chapter.results:
+            head = f"  {SYMBOLS[result.verdict]} {result.claim.id:<{width}}  {result.verdict:<9}"
+            lines.append(f"{head}  {result.claim.statement}")
+            lines.append(f"{'':{width + 17}}{measured(result)}; holds when {result.claim.holds}")
+        lines.append("")
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in tally(found).items())
+    lines.append(f"{size(found)}: {counts}")
+    return "\n".join(lines)
+
+
+def as_json(book: Path | None = None) -> list[dict]:
+    """The scoreboard as plain lists and dicts: the chapters, each with its claims or its problem."""
+    return [
+        {
+            "chapter": chapter.stem,
+            "part": chapter.part,
+            "title": chapter.title,
+            "scale": chapter.scale,
+            "problem": chapter.problem,
+            "claims": [result.record() for result in chapter.results],
+        }
+        for chapter in chapters(book)
+    ]
+
+
+def size(found: list[Chapter]) -> str:
+    """How many chapters and claims there are, in words."""
+    claims = sum(len(chapter.results) for chapter in found)
+    return ", ".join(
+        f"{number} {noun}" + ("" if number == 1 else "s")
+        for number, noun in ((len(found), "chapter"), (claims, "claim"))
+    )
