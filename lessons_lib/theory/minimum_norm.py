@@ -110,9 +110,9 @@ def laplacian_kernel(x: ArrayLike, z: ArrayLike, width: float) -> NDArray[np.flo
 def kernel_interpolation(kernel: ArrayLike, y: ArrayLike, ridge: float = 0.0) -> KernelFit:
     """Solve (K + ridge I) alpha = y for a symmetric ``kernel`` matrix K [n, n]; ridge 0 interpolates.
 
-    ``y`` [n] or [n, outputs]. Raises SingularSystemError where the matrix is not numerically positive definite:
-    at ridge 0 that says the kernel has too few dimensions (a linear kernel, d < n), too great a width, or that
-    points are equal.
+    ``y`` [n] or [n, outputs]. Raises SingularSystemError where the matrix is not numerically positive
+    definite: at ridge 0 that says the kernel has too few dimensions (a linear kernel, d < n), too great a width,
+    or that points are equal.
     """
     kernel, y = _pair(kernel, y)
     system = kernel.copy()
@@ -124,8 +124,8 @@ def kernel_interpolation(kernel: ArrayLike, y: ArrayLike, ridge: float = 0.0) ->
     except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning) as error:
         raise SingularSystemError(
             f"the {len(kernel)} x {len(kernel)} kernel matrix is not numerically positive definite at ridge "
-            f"{ridge:g}, so not every target can be interpolated. Take a larger ridge, a narrower kernel, more "
-            "features than points (a linear kernel's rank is at most d), or one of each set of equal points."
+            f"{ridge:g}, so not every target can be interpolated. Take a larger ridge, a narrower kernel, "
+            "more features than points (a linear kernel's rank is at most d), or one of each set of equal points."
         ) from error
     return KernelFit(alpha, float(np.abs(kernel @ alpha - y).max()), rkhs_norm(kernel, alpha))
 

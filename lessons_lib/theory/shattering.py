@@ -1,8 +1,8 @@
 """ReLU networks that take any values on any n points, built by hand instead of trained.
 
 Theorem 1 and Corollary 1 of Zhang, Bengio, Hardt, Recht and Vinyals, *Understanding deep learning
-requires rethinking generalization* (ICLR 2017, arXiv:1611.03530). Everything is float64: the closest neighbours
-on the line are about 1/n**2 apart, so the weights reach 1e6 at n = 1000 and float32 cannot carry them.
+requires rethinking generalization* (ICLR 2017, arXiv:1611.03530). Everything is float64: the closest
+neighbours on the line are about 1/n**2 apart, so the weights reach 1e6 at n = 1000 and float32 cannot carry them.
 """
 
 from __future__ import annotations
