@@ -192,7 +192,7 @@ class Claim:
                 raise ClaimError(
                     f"{self.id}: {len(values)} seeds; an interval here needs at least {MIN_SEEDS}."
                 )
-            mean, low, high = t_interval(values, log=self.log)
+            mean, low, high = (float(end) for end in t_interval(values, log=self.log))
             verdict = self.holds.judge(low, high)
         else:
             mean, low, high = float(values.mean()), float(values.min()), float(values.max())
@@ -371,21 +371,21 @@ class Verdicts:
 # ------------------------------------------------------------------------------- intervals, decided again
 
 
-def t_interval(values, *, log: bool = False) -> tuple[float, float, float]:
-    """Mean, low and high end of the two-sided 95 % t interval of ``values`` [n], n >= 2.
+def t_interval(values, *, log: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, low and high end of the two-sided 95 % t interval over the seeds of ``values`` [n >= 2, ...].
 
-    With ``log`` the interval of the logarithms, carried back: geometric mean and its ends. The values must be
+    With ``log`` the interval of the logarithms, carried back: geometric mean and its ends. The seeds must be
     independent. Equal values give an interval of no width.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.min() == values.max():  # rounding in a mean of equal numbers must not push it over an edge
-        return (float(values[0]),) * 3
-    if log:
-        return tuple(math.exp(end) for end in t_interval(np.log(values)))
-    mean = float(values.mean())
+    scaled = np.log(values) if log else values
     # stdtrit is the t distribution's quantile; scipy.stats has it too but takes a second to import.
-    half = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
-    return mean, mean - half, mean + half
+    half = stdtrit(len(values) - 1, 0.975) * scaled.std(axis=0, ddof=1) / math.sqrt(len(values))
+    mean = scaled.mean(axis=0)
+    ends = mean, mean - half, mean + half
+    # The mean of equal numbers can round away from them, and so over the edge of a region.
+    same = values.min(axis=0) == values.max(axis=0)
+    return tuple(np.where(same, values[0], np.exp(end) if log else end) for end in ends)
 
 
 def decide(row: dict) -> Result:
