@@ -297,8 +297,9 @@ def random_pixels(x: Tensor, generator: torch.Generator) -> Tensor:
     n_positions = math.prod(x.shape[2:])
     for start in range(0, len(x), 1024):  # in blocks, to keep the permutations small
         block = x[start : start + 1024].flatten(2)
-        order = torch.rand(len(block), n_positions, generator=generator).argsort(1, stable=True).to(x.device)
-        moved = block.gather(2, order.unsqueeze(1).expand_as(block))
+        # Stable, so that equal draws fall the same way on every machine.
+        order = torch.rand(len(block), n_positions, generator=generator).argsort(dim=1, stable=True)
+        moved = block.gather(2, order.to(x.device).unsqueeze(1).expand_as(block))
         out[start : start + 1024] = moved.view_as(out[start : start + 1024])
     return out
 
