@@ -1,5 +1,7 @@
 """Every chapter keeps every rule, and every rule can be broken."""
 
+import re
+
 import book_rules
 import pytest
 import toys
@@ -191,3 +193,13 @@ def test_links_and_words_that_only_look_like_paths_pass():
     notebook = toys.notebook([text])
     assert list(book_rules.names_no_machine(notebook, "toy")) == []
     assert list(book_rules.fetches_nothing(notebook, "toy")) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_the_front_door_points_at_what_is_there(name):
+    text = (toys.ROOT / name).read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    paths = re.findall(r"`((?:book|lessons_lib|tests|benchmarks|tools)/[\w./-]*)`", text)
+    placeholders = {"book/PART/NAME.ipynb"}
+    assert paths
+    assert [path for path in {*links, *paths} - placeholders if not (toys.ROOT / path).exists()] == []

@@ -115,7 +115,7 @@ def test_what_is_no_repository_is_refused(book, url):
 
 def test_places_that_name_the_repository_agree():
     """Colab links and set-up cells of this very book name the repository that ``_config.yml`` names."""
-    link = re.compile(r"(?:git\+https://github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]+)")
+    link = re.compile(r"(?:git(?: clone |\+)https://github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]+)")
     named = {
         (path.name, match)
         for path in address.places(toys.ROOT)

@@ -1,0 +1,45 @@
+# The book's commands. `make help` lists them; each sets up what it needs, once.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+SITE := _build/html/index.html
+
+# Data sets, where a larger run looks for them: the same folder from every chapter.
+export LESSONS_DATA ?= $(CURDIR)/data
+
+.PHONY: help book test lab store bench clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+book: $(READY)  ## build the site from the stored results, and say where it is
+	@$(VENV)/bin/jupyter-book build . -W --keep-going --quiet
+
+test: book  ## everything that CI checks: style, units, rules, the site, and every chapter run again
+	@$(RUN) -m ruff check
+	@$(RUN) -m pytest --nbval
+
+lab: $(READY)  ## JupyterLab on the chapters
+	@$(RUN) -m jupyterlab book
+
+store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
+	@$(RUN) -m lessons_lib store $(CHAPTERS)
+
+bench: $(READY)  ## time the batched training against plain loops
+	@$(RUN) -m benchmarks.training
+
+clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
+	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is made once, and again when what is pinned changes.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing the pinned environment into $(VENV): once, for a minute or more"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
