@@ -6,9 +6,6 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 SITE := _build/html/index.html
 
-# Data sets, where a larger run looks for them: the same folder from every chapter.
-export LESSONS_DATA ?= $(CURDIR)/data
-
 .PHONY: help book test lab store bench clean
 
 help:  ## list the commands
@@ -22,7 +19,7 @@ test: book  ## everything that CI checks: style, units, rules, the site, and eve
 	@$(RUN) -m pytest --nbval
 
 lab: $(READY)  ## JupyterLab on the chapters
-	@$(RUN) -m jupyterlab book
+	@LESSONS_DATA="$${LESSONS_DATA:-$(CURDIR)/data}" $(RUN) -m jupyterlab book
 
 store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
 	@$(RUN) -m lessons_lib store $(CHAPTERS)

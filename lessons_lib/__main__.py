@@ -21,6 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BookError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # a run that is stopped keeps what ran, as one that fails does
+        print("stopped", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

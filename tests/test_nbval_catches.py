@@ -89,6 +89,18 @@ FAIL = [
 ]
 
 
+def nbval(book):
+    """What ``pytest --nbval`` prints in ``book``, whatever the caller has set."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "-rA", "--color=no"],
+        cwd=book,
+        env={**environment, "LESSONS_SEED": "5"},
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
     """Chapter name -> the cells that nbval failed, of the chapters it ran."""
@@ -98,18 +110,10 @@ def failed(tmp_path_factory):
         notebook = copy.deepcopy(stored)
         tamper(notebook)
         notebooks.write(notebook, book / "book" / "w1-toys" / f"{tamper.__name__}.ipynb")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    # What the caller has set must not reach the kernels either.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "-rA", "--color=no"],
-        cwd=book,
-        env={**environment, "LESSONS_SEED": "5"},
-        capture_output=True,
-        text=True,
-    )
-    results = re.findall(r"^(PASSED|FAILED|ERROR) .*/(\w+)\.ipynb::Cell (\d+)", done.stdout, re.MULTILINE)
-    assert {name for _, name, _ in results} == {"toy"} | {tamper.__name__ for tamper in PASS + FAIL}, done.stdout
-    assert re.search(r"\d+\.\d +0\.\d\d +0\.\d\d unbuilt +book/w1-toys/toy.ipynb", done.stdout), done.stdout
+    printed = nbval(book)
+    results = re.findall(r"^(PASSED|FAILED|ERROR) .*/(\w+)\.ipynb::Cell (\d+)", printed, re.MULTILINE)
+    assert {name for _, name, _ in results} == {"toy"} | {tamper.__name__ for tamper in PASS + FAIL}, printed
+    assert re.search(r"\d+\.\d +0\.\d\d +0\.\d\d unbuilt +book/w1-toys/toy.ipynb", printed), printed
     found = {name: [] for _, name, _ in results}
     for outcome, name, cell in results:
         if outcome != "PASSED":
@@ -129,3 +133,12 @@ def test_digits_alone_pass(failed, tamper):
 @pytest.mark.parametrize("tamper", FAIL, ids=lambda tamper: tamper.__name__)
 def test_another_verdict_or_rule_fails(failed, tamper):
     assert failed[tamper.__name__]
+
+
+def test_a_kernel_that_holds_too_much_fails(tmp_path):
+    book = toys.make_book(tmp_path, toy=toys.notebook(["# Large", ("code", "x = bytearray(400_000_000)", {})]))
+    conftest = book / "conftest.py"
+    conftest.write_text(conftest.read_text().replace("KERNEL_LIMIT = 1.5e9", "KERNEL_LIMIT = 0.4e9"))
+    printed = nbval(book)
+    assert re.search(r"FAILED .*Cell 0", printed), printed
+    assert re.search(r"The kernel has held 0\.\d\d GB; a chapter has 0\.4 GB", printed), printed
