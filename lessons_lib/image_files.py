@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lessons_lib.progress import bar
 from lessons_lib.torchvision_compat import import_torchvision
 
 JPEG_COPY = "cifar10-jpeg"
@@ -200,7 +201,8 @@ def _decode(paths: Sequence[str], folder: Path, threads: int | None) -> Tensor:
     height, width, _ = read(paths[0]).shape
     out = np.empty((len(paths), height, width, 3), np.uint8)
 
-    def fill(start: int, stop: int) -> None:
+    def fill(start: int) -> int:
+        stop = min(start + 256, len(paths))
         for index in range(start, stop):
             image = read(paths[index])
             if image.shape != out.shape[1:]:
@@ -211,11 +213,11 @@ def _decode(paths: Sequence[str], folder: Path, threads: int | None) -> Tensor:
                     folder,
                 )
             out[index] = image
+        return stop - start
 
-    starts = range(0, len(paths), 256)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        # list(): an exception of a thread is raised here
-        list(pool.map(fill, starts, [min(start + 256, len(paths)) for start in starts]))
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool, bar(len(paths), "decoding images") as progress:
+        for done in pool.map(fill, range(0, len(paths), 256)):
+            progress.update(done)
     return torch.from_numpy(out).permute(0, 3, 1, 2)
 
 
