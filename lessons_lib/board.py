@@ -81,7 +81,7 @@ def read_chapter(path: Path) -> Chapter:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         found["title"] = _title(notebook) or path.stem
         record = _record(notebook)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem = f"is not a notebook that can be read ({type(error).__name__}: {error})"
         return Chapter(**found, problem=f"{path.stem} {problem}.")
     if record is None:
@@ -97,7 +97,7 @@ def read_chapter(path: Path) -> Chapter:
                     f"it says that {row['id']} {row['verdict']}, its values say {result.verdict}"
                 )
         return Chapter(**found, results=results, scale=record["scale"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         problem = f"has a damaged record: {reason}; execute it again: python -m lessons_lib store {path.stem}"
         return Chapter(**found, problem=f"{path.stem} {problem}.")

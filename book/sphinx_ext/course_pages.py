@@ -4,6 +4,7 @@
 ``{questions}``         what the chapters ask, each a link to its chapter
 ``{tally}``             how many claims held, failed and stayed undecided
 ``{scoreboard}``        every claim of every chapter
+``{chapter}`STEM` ``    a link to a chapter by its paper's title, or the title alone while it is to come
 
 They read at build time, and the pages depend on what is read, so that no table can go stale.
 """
@@ -17,14 +18,15 @@ from urllib.parse import urlparse
 
 from docutils import nodes
 from sphinx import addnodes
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 # The site shows this checkout, also where another lessons_lib is installed, or none.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lessons_lib import board  # noqa: E402
-from lessons_lib.claims import SYMBOLS  # noqa: E402
+from lessons_lib import board
+from lessons_lib.claims import SYMBOLS
 
 logger = logging.getLogger(__name__)
 
@@ -32,22 +34,43 @@ COLUMNS = ("Presenter", "Paper", "Paper URL", "Our presentation", "Chapter", "Cl
 NOTES_COLUMNS = ("Paper", "Paper URL", "What the notes ask", "Chapter", "Claims held")
 
 
+def read_book(env: BuildEnvironment) -> tuple[list[dict], dict[str, board.Chapter]]:
+    """The course's parts and, by stem, the chapters that exist; the page being read depends on all of them."""
+    book = Path(env.srcdir)
+    parts = board.course(book)
+    files = [book / "book" / row["file"] for part in parts for row in part["rows"]]
+    for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
+        env.note_dependency(str(path))
+    return parts, {chapter.stem: chapter for chapter in board.chapters(book)}
+
+
 class BookDirective(SphinxDirective):
-    """A directive that reads the course and the chapters, and makes its page depend on them."""
+    """A directive that shows something of the course and its chapters."""
 
     def run(self) -> list[nodes.Node]:
         """The nodes that stand in the directive's place."""
-        book = Path(self.env.srcdir)
-        self.parts = board.course(book)
-        self.chapters = {chapter.stem: chapter for chapter in board.chapters(book)}
-        files = [book / "book" / row["file"] for part in self.parts for row in part["rows"]]
-        for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
-            self.env.note_dependency(str(path))
+        self.parts, self.chapters = read_book(self.env)
         return self.build()
 
     def build(self) -> list[nodes.Node]:
         """What the directive shows; the course is in ``parts``, what exists in ``chapters``, by stem."""
         raise NotImplementedError
+
+
+class ChapterRole(SphinxRole):
+    """``{chapter}`STEM` ``: the chapter, by the title of its paper."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """A link, or the title with a word that the chapter is to come; an unknown stem is a warning."""
+        parts, chapters = read_book(self.env)
+        titles = {row["chapter"]: row["paper"] for part in reversed(parts) for row in reversed(part["rows"])}
+        if self.text not in titles:
+            message = self.inliner.reporter.error(f"course.yml has no chapter {self.text!r}.", line=self.lineno)
+            return [nodes.literal("", self.text)], [message]
+        title = titles[self.text]
+        if self.text in chapters:
+            return [_chapter_link(chapters[self.text], title)], []
+        return [nodes.emphasis("", title), nodes.inline("", " chapter to come", classes=["to-come"])], []
 
 
 class CourseTable(BookDirective):
@@ -72,12 +95,12 @@ class CourseTable(BookDirective):
         return [_table(COLUMNS, map(self._row, part["rows"]), "course")]
 
     def _row(self, row: dict) -> list[list[nodes.Node]]:
-        slides = [_external(row["slides"], "slides")] if row.get("slides") else [nodes.Text("–")]
+        slides = [nodes.reference("", "slides", refuri=row["slides"])] if row.get("slides") else [nodes.Text("–")]
         presenter = [nodes.Text(row.get("presenter") or "–")]
         return [presenter, *_paper(row), slides, self._chapter(row), self._held(row)]
 
     def _notes_row(self, row: dict) -> list[list[nodes.Node]]:
-        return [*_paper(row), [nodes.Text(row["asks"])], self._chapter(row), self._held(row)]
+        return [*_paper(row), [nodes.inline("", row["asks"], classes=["asked"])], self._chapter(row), self._held(row)]
 
     def _chapter(self, row: dict) -> list[nodes.Node]:
         if row["chapter"] not in self.chapters:
@@ -124,12 +147,12 @@ class Tally(BookDirective):
         """A bar, where there are claims, and a line."""
         found = list(self.chapters.values())
         counts = board.tally(found)
-        words = [nodes.Text(f"{board.size(found)}: ")]
-        for verdict, number in counts.items():
-            words += [nodes.Text(f"{number} "), _verdict(verdict), nodes.Text("  ")]
-        line = nodes.paragraph("", "", *words, classes=["tally"])
         if not counts.total():
             return [nodes.paragraph("", "No chapter has verdicts yet.")]
+        words = [nodes.Text(board.size(found))]
+        for verdict, number in counts.items():
+            words += [nodes.Text(f" · {number} "), _verdict(verdict)]
+        line = nodes.paragraph("", "", *words, classes=["tally"])
         parts = "".join(
             f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>'
             for verdict, number in counts.items()
@@ -195,25 +218,18 @@ def _table_row(cells: list[list[nodes.Node]], spans: int = 1) -> nodes.row:
 
 
 def _paper(row: dict) -> tuple[list[nodes.Node], list[nodes.Node]]:
-    """The cells of title and venue, and of address, of a row's papers."""
-    titles, addresses = [], []
-    for index, paper in enumerate([row, *row.get("also", ())]):
-        # A paper is told apart from its neighbour in the cell by the line it starts on.
-        gap = [nodes.raw("", "<br>", format="html")] if index else []
-        titles += [*gap, nodes.Text(f"{paper['paper']} ({paper['venue']})")]
-        gap = [nodes.raw("", "<br>", format="html")] if index else []
-        addresses += [*gap, _external(paper["url"], _short(paper["url"]))]
+    """The cells of title and venue, and of address, of a row's papers: a line of its own for each."""
+    papers = [row, *row.get("also", ())]
+    titles = [nodes.inline("", f"{each['paper']} ({each['venue']})", classes=["paper-title"]) for each in papers]
+    addresses = [nodes.inline("", "", _external(each["url"]), classes=["paper-url"]) for each in papers]
     return titles, addresses
 
 
-def _short(url: str) -> str:
-    """A short name for an address: ``arXiv 1611.03530``, or the host."""
-    if match := re.fullmatch(r"https://arxiv\.org/abs/([\d.]+)", url):
-        return f"arXiv {match[1]}"
-    return urlparse(url).netloc.removeprefix("www.")
-
-
-def _external(url: str, text: str) -> nodes.reference:
+def _external(url: str) -> nodes.reference:
+    """A link out, under a short name: ``arXiv 1611.03530``, or the host."""
+    arxiv = re.fullmatch(r"https://arxiv\.org/abs/([\d.]+)", url)
+    host = urlparse(url).netloc.removeprefix("www.").removeprefix("proceedings.")
+    text = f"arXiv {arxiv[1]}" if arxiv else host
     return nodes.reference("", text, refuri=url)
 
 
@@ -249,7 +265,8 @@ def _verdict(verdict: str) -> nodes.inline:
 
 
 def setup(app) -> dict:
-    """Register the directives with Sphinx."""
+    """Register the directives and the role with Sphinx."""
+    app.add_role("chapter", ChapterRole())
     app.add_directive("course-table", CourseTable)
     app.add_directive("questions", Questions)
     app.add_directive("tally", Tally)

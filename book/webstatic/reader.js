@@ -1,7 +1,8 @@
 // What the theme and the widgets leave undone for readers: loaded at the head of every page, before the theme's own script.
 
-// The theme complains in the console when no mode was ever chosen.
+// Where no mode was ever chosen the theme complains in the console, and shows no colours until its script runs.
 document.documentElement.dataset.mode ||= "auto";
+document.documentElement.dataset.theme ||= matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 
 (() => {
   "use strict";
@@ -68,5 +69,15 @@ document.documentElement.dataset.mode ||= "auto";
     for (const details of printed.splice(0)) details.open = false;
   });
 
-  document.addEventListener("DOMContentLoaded", tendWidgets);
+  // The theme's arrows that unfold a part in the sidebar have no name.
+  const nameArrows = () => {
+    for (const arrow of document.querySelectorAll("nav summary")) {
+      set(arrow, "aria-label", `Chapters of ${arrow.closest("li").querySelector("a").textContent}`);
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    nameArrows();
+    tendWidgets();
+  });
 })();

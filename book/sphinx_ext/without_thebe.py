@@ -1,12 +1,9 @@
-"""Mends what Jupyter Book's theme gets wrong on every page: a script error, and buttons without a name.
+"""Takes sphinx-thebe out of the pages: its set-up script is on each of them twice, an error in the console.
 
-sphinx-thebe is part of every Jupyter Book and adds its set-up script twice to each page, which is an error in
-the console, and an address outside the site. The book has no use for it, so it is disconnected.
+It is part of every Jupyter Book, runs cells on a server elsewhere, and the book has no use for it.
 """
 
 from __future__ import annotations
-
-import re
 
 
 def _disconnect_thebe(app) -> None:
