@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-SITE := _build/html/index.html
 
 .PHONY: help book test lab store bench clean
 
@@ -12,7 +11,8 @@ help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 book: $(READY)  ## build the site from the stored results, and say where it is
-	@$(VENV)/bin/jupyter-book build . -W --keep-going --quiet
+	@# What a failed build leaves behind can make the next one fail too.
+	@$(VENV)/bin/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build; exit 1; }
 
 test: book  ## everything that CI checks: style, units, rules, the site, and every chapter run again
 	@$(RUN) -m ruff check

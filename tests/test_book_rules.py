@@ -35,14 +35,6 @@ def test_every_notebook_is_a_chapter():
     assert found == set(CHAPTERS) != set()
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_page_is_light(name):
-    page = toys.ROOT / "_build/html" / CHAPTERS[name].path.relative_to(toys.ROOT).with_suffix(".html")
-    if not page.exists():
-        pytest.skip("the site is not built: make book")
-    assert page.stat().st_size < 2.5e6
-
-
 # ---------------------------------------------------------------------------- each rule, broken on purpose
 
 

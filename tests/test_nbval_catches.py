@@ -89,11 +89,11 @@ FAIL = [
 ]
 
 
-def nbval(book):
+def nbval(book, *options):
     """What ``pytest --nbval`` prints in ``book``, whatever the caller has set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "-rA", "--color=no"],
+        [sys.executable, "-m", "pytest", "--nbval", "-rA", "--color=no", *options],
         cwd=book,
         env={**environment, "LESSONS_SEED": "5"},
         capture_output=True,
@@ -139,6 +139,6 @@ def test_a_kernel_that_holds_too_much_fails(tmp_path):
     book = toys.make_book(tmp_path, toy=toys.notebook(["# Large", ("code", "x = bytearray(400_000_000)", {})]))
     conftest = book / "conftest.py"
     conftest.write_text(conftest.read_text().replace("KERNEL_LIMIT = 1.5e9", "KERNEL_LIMIT = 0.4e9"))
-    printed = nbval(book)
+    printed = nbval(book, "-n", "0")
     assert re.search(r"FAILED .*Cell 0", printed), printed
     assert re.search(r"The kernel has held 0\.\d\d GB; a chapter has 0\.4 GB", printed), printed
