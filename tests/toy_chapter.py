@@ -50,8 +50,13 @@ def notebook(stem: str):
     )
 
 
+def write(toy, path: Path) -> None:
+    """Write the chapter to ``path``."""
+    nbformat.write(toy, path)
+
+
 def write_executed(path: Path) -> None:
     """Execute the chapter that is called by the file's stem, and write it to ``path``."""
     toy = notebook(path.stem)
     NotebookClient(toy, timeout=60, kernel_name="python3").execute()
-    nbformat.write(toy, path)
+    write(toy, path)

@@ -69,15 +69,16 @@ document.documentElement.dataset.theme ||= matchMedia("(prefers-color-scheme: da
     for (const details of printed.splice(0)) details.open = false;
   });
 
-  // The theme's arrows that unfold a part in the sidebar have no name.
-  const nameArrows = () => {
+  // The arrows that unfold a part in the sidebar, and the buttons that copy a cell, have no name.
+  const nameButtons = () => {
     for (const arrow of document.querySelectorAll("nav summary")) {
       set(arrow, "aria-label", `Chapters of ${arrow.closest("li").querySelector("a").textContent}`);
     }
+    for (const button of document.querySelectorAll("button[data-tooltip]")) {
+      set(button, "aria-label", button.dataset.tooltip);
+    }
   };
 
-  document.addEventListener("DOMContentLoaded", () => {
-    nameArrows();
-    tendWidgets();
-  });
+  document.addEventListener("DOMContentLoaded", tendWidgets);
+  window.addEventListener("load", nameButtons); // some are made by scripts
 })();

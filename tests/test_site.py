@@ -1,0 +1,453 @@
+"""The built site: read as files, and in a real browser that has no network.
+
+The book is built with a toy chapter added, so that widgets, figures and verdicts are there to be tried
+however many chapters the book has; and once more with no chapter at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import toy_chapter
+import yaml
+
+from lessons_lib import address, board
+
+ROOT = Path(__file__).parent.parent
+TOY = "book/w3-foundations/toy"
+BUILD_LIMIT = 60  # seconds; it takes some 5 alone, and this machine may be busy
+PAGE_LIMIT = 2.5e6  # bytes
+PREFIX = "some/prefix"
+
+
+# ------------------------------------------------------------------------------------------- building
+
+
+@dataclass(frozen=True)
+class Site:
+    """A built site: its source, its pages and what building it took."""
+
+    source: Path
+    html: Path
+    seconds: float
+
+    @property
+    def pages(self) -> list[Path]:
+        """Every page of the book, and the search page."""
+        return sorted([*self.html.glob("book/**/*.html"), self.html / "search.html"])
+
+    def page(self, name: str) -> Page:
+        return Page.read(self.html / f"{name}.html")
+
+
+def copy_book(folder: Path, *, chapters: bool) -> Path:
+    """The book's source in ``folder``, with or without its chapters."""
+    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", *(() if chapters else ("*.ipynb",)))
+    shutil.copytree(ROOT / "book", folder / "book", ignore=ignored)
+    shutil.copy(ROOT / "_config.yml", folder)
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    if not chapters:
+        for part in toc["parts"]:
+            for entry in part["chapters"]:
+                entry.pop("sections", None)
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+    return folder
+
+
+def add_to_contents(source: Path, name: str) -> None:
+    """List a chapter below the first week's index."""
+    toc = yaml.safe_load((source / "_toc.yml").read_text())
+    (week,) = [entry for entry in toc["parts"][0]["chapters"] if entry["file"] == "book/w3-foundations/index"]
+    week.setdefault("sections", []).append({"file": name})
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc))
+
+
+def build(source: Path) -> Site:
+    start = time.monotonic()
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going"]
+    # The copy has no lessons_lib of its own, and the one installed may not be this one.
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    lines = [line for line in done.stderr.splitlines() if re.search("WARNING|ERROR|Error", line)]
+    assert done.returncode == 0, "\n".join(lines) or done.stdout[-3000:] + done.stderr[-3000:]
+    return Site(source, source / "_build" / "html", time.monotonic() - start)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The book with a toy chapter, listed in the course's table and in the table of contents."""
+    source = copy_book(tmp_path_factory.mktemp("site"), chapters=True)
+    toy_chapter.write_executed(source / f"{TOY}.ipynb")
+    add_to_contents(source, TOY)
+    course = yaml.safe_load((source / "book" / "course.yml").read_text())
+    row = {"paper": "Toys", "venue": "T", "url": "https://example.org", "chapter": "toy", "question": "Is it fun?"}
+    course[0]["rows"].append(row)
+    (source / "book" / "course.yml").write_text(yaml.safe_dump(course))
+    return build(source)
+
+
+# ---------------------------------------------------------------------------------- the site as files
+
+
+class Page(HTMLParser):
+    """A page's elements as (tag, attributes), and its text less scripts."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements: list[tuple[str, dict]] = []
+        self.words: list[str] = []
+        self.inside = ""
+
+    @classmethod
+    def read(cls, path: Path) -> Page:
+        page = cls()
+        page.feed(path.read_text(encoding="utf-8"))
+        return page
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.words.append(data)
+
+    def all(self, *tags: str, key: str) -> list[str]:
+        """The attribute ``key`` of every element called one of ``tags`` that has it."""
+        return [attributes[key] for tag, attributes in self.elements if tag in tags and key in attributes]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_book_builds_without_a_warning_and_in_time(site):
+    assert site.seconds < BUILD_LIMIT
+    names = {path.relative_to(site.html).with_suffix("").as_posix() for path in site.pages}
+    for name in ("intro", "schedule", "scoreboard", "errata", "bibliography", "notes/index"):
+        assert f"book/{name}" in names
+    assert (site.html / "index.html").is_file()
+
+
+def test_no_page_loads_anything_from_elsewhere(site):
+    for path in site.pages:
+        page = Page.read(path)
+        loaded = page.all("script", "img", "iframe", "source", "audio", "video", "embed", key="src")
+        loaded += page.all("link", key="href") + page.all("object", key="data")
+        elsewhere = [url for url in loaded if re.match(r"(https?:)?//", url)]
+        assert not elsewhere, f"{path.name} loads {elsewhere}"
+
+
+def test_every_script_is_on_a_page_once_and_thebe_is_on_none(site):
+    for path in site.pages:
+        times = Counter(urlsplit(source).path for source in Page.read(path).all("script", key="src"))
+        assert not [name for name, number in times.items() if number > 1], path.name
+        assert "thebe" not in path.read_text().lower().replace("initthebesbt", ""), path.name
+
+
+def test_the_widget_manager_is_only_where_there_are_widgets(site):
+    for path in site.pages:
+        page = Page.read(path)
+        has_widgets = "application/vnd.jupyter.widget-view+json" in page.all("script", key="type")
+        managers = [source for source in page.all("script", key="src") if "embed-amd.js" in source]
+        assert len(managers) == has_widgets, path.name
+
+
+def test_every_link_within_the_site_leads_somewhere(site):
+    for path in site.pages:
+        for link in Page.read(path).all("a", "link", key="href") + Page.read(path).all("script", "img", key="src"):
+            url = urlsplit(link)
+            if url.scheme or url.netloc or not url.path:
+                continue
+            target = (path.parent / unquote(url.path)).resolve()
+            assert target.exists(), f"{path.name} links to {link}"
+
+
+def test_every_picture_has_an_alternative(site):
+    for path in site.pages:
+        for tag, attributes in Page.read(path).elements:
+            if tag == "img" and "logo__image" not in attributes.get("class", ""):  # its title is written below
+                alt = attributes.get("alt") or ""
+                assert alt and not re.search(r"\.(png|svg|jpe?g)\b", alt), f"{path.name}: {attributes}"
+
+
+def test_pages_are_light(site):
+    heavy = {path.name: path.stat().st_size for path in site.pages if path.stat().st_size > PAGE_LIMIT}
+    assert not heavy
+
+
+def test_a_chapter_opens_in_colab_and_downloads_and_a_page_of_prose_does_not(site):
+    repository = address.address(ROOT)
+    colab = repository.replace("https://github.com", "https://colab.research.google.com/github")
+    links = site.page(TOY).all("a", key="href")
+    assert f"{colab}/blob/main/{TOY}.ipynb" in links
+    (download,) = [link for link in links if link.endswith("toy.ipynb") and not urlsplit(link).scheme]
+    assert (site.html / TOY).parent.joinpath(download).resolve().is_file()
+    links = site.page("book/intro").all("a", key="href")
+    assert repository in links
+    assert not [link for link in links if "colab" in link]
+
+
+# ------------------------------------------------------------------------ what is made from the course
+
+
+def test_every_paper_has_its_row_with_its_chapter_or_a_word_that_it_is_to_come(site):
+    written = {chapter.stem for chapter in board.chapters(site.source)}
+    schedule = site.page("book/schedule")
+    for part in board.course(site.source):
+        for page in (schedule, site.page(f"book/{part['key']}/index")):
+            for row in part["rows"]:
+                for paper in (row, *row.get("also", ())):
+                    assert " ".join(f"{paper['paper']} ({paper['venue']})".replace("'", "’").split()) in page.text
+                    assert paper["url"] in page.all("a", key="href")
+                is_linked = any(link.endswith(f"{row['chapter']}.html") for link in page.all("a", key="href"))
+                assert is_linked == (row["chapter"] in written), row["chapter"]
+
+
+def test_every_notebook_is_in_the_contents_and_in_the_course():
+    contents = set(re.findall(r"book/\S+", (ROOT / "_toc.yml").read_text()))
+    homes = {f"book/{row['file']}" for part in board.course(ROOT) for row in part["rows"]}
+    for path in ROOT.glob("book/**/*.ipynb"):
+        if ".ipynb_checkpoints" not in path.parts:
+            name = path.relative_to(ROOT).as_posix()
+            assert name in homes, f"{name} is not where book/course.yml has a chapter"
+            assert name.removesuffix(".ipynb") in contents, f"{name} is not in _toc.yml"
+
+
+def test_every_paper_is_in_the_bibliography():
+    entries = (ROOT / "book" / "references.bib").read_text()
+    for row in (row for part in board.course(ROOT) for row in part["rows"]):
+        for key in row["cite"]:
+            assert f"{{{key}," in entries
+        for paper in (row, *row.get("also", ())):
+            assert f"url = {{{paper['url']}}}" in entries
+
+
+def test_the_scoreboard_shows_the_toys_claims_with_their_verdicts(site):
+    text = site.page("book/scoreboard").text
+    assert "3.10 [2.90, 3.30], 5 seeds holds when above 1 ✓ held" in text
+    assert "It is not, on this data. below 2 2.5, computed exactly holds when below 2 ✗ failed" in text
+    assert "1 of 2 (1 failed)" in site.page("book/w3-foundations/index").text
+
+
+def test_a_chapter_without_verdicts_fails_the_build_by_name(site, tmp_path):
+    source = copy_book(tmp_path, chapters=False)
+    stem = board.course(source)[0]["rows"][0]["chapter"]
+    notebook = source / "book" / "w3-foundations" / f"{stem}.ipynb"
+    toy_chapter.write(toy_chapter.notebook(stem), notebook)
+    add_to_contents(source, f"book/w3-foundations/{stem}")
+    with pytest.raises(AssertionError, match=f"{stem} holds no verdicts; execute it"):
+        build(source)
+
+
+def test_the_book_builds_without_any_chapter_and_a_new_one_appears_in_every_table(tmp_path, site):
+    source = copy_book(tmp_path, chapters=False)
+    bare = build(source)
+    assert "No chapter has verdicts yet." in bare.page("book/scoreboard").text
+    shutil.copy(site.source / f"{TOY}.ipynb", source / f"{TOY}.ipynb")
+    shutil.copy(site.source / "book" / "course.yml", source / "book")
+    add_to_contents(source, TOY)
+    again = build(source)  # over the old one: only what changed is read
+    for name in ("schedule", "w3-foundations/index", "intro"):
+        links = again.page(f"book/{name}").all("a", key="href")
+        assert [link for link in links if link.endswith("toy.html")], name
+    assert "A toy chapter" in again.page("book/scoreboard").text
+
+
+# --------------------------------------------------------------------------------- the site in a browser
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A file server that does not report each request."""
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def base(site, tmp_path_factory):
+    """The address of the site, served below a sub-path as a project's site is."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / PREFIX).parent.mkdir(parents=True)
+    (folder / PREFIX).symlink_to(site.html)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{PREFIX}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, its network shut but for this machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        message = f"No browser to try the site in: none of {', '.join(names)} is installed."
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        shut = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", shut]
+        launched = playwright.chromium.launch(executable_path=found, args=flags)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser, base):
+    """``visit(name, mode)`` opens a page and waits until it is drawn; whatever goes wrong is in ``wrong``."""
+    contexts, wrong = {}, []
+
+    def open_page(name: str, mode: str = "light", scripts: bool = True):
+        if (mode, scripts) not in contexts:
+            contexts[mode, scripts] = browser.new_context(color_scheme=mode, java_script_enabled=scripts)
+        page = contexts[mode, scripts].new_page()
+
+        def note(what):
+            wrong.append(f"{name} ({mode}): {what}")
+
+        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: note(error))
+        page.on("requestfailed", lambda request: note(f"failed: {request.url}"))
+        page.on("response", lambda answer: note(f"{answer.status}: {answer.url}") if answer.status >= 400 else None)
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((base, "data:", "blob:")) else note(request.url),
+        )
+        page.goto(base + name, wait_until="networkidle")
+        return page
+
+    open_page.wrong = wrong
+    yield open_page
+    for context in contexts.values():
+        context.close()
+
+
+def settle(page) -> None:
+    """Wait until the page's widgets and mathematics are there, where it has any."""
+    if page.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
+        page.wait_for_selector(".jupyter-widgets img", state="visible")
+    if page.locator(".math").count():
+        page.wait_for_selector("mjx-container")
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_every_page_opens_without_an_error_and_asks_nobody_else(site, visit, mode):
+    for path in [*site.pages, site.html / "index.html"]:
+        page = visit(path.relative_to(site.html).as_posix(), mode)
+        settle(page)
+        assert page.evaluate("document.documentElement.dataset.theme") == mode
+        assert page.locator("mjx-merror").count() == 0, path.name
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll("button, summary, [role=slider], select, a[href]")]
+            .filter(e => e.checkVisibility() && !(e.innerText.trim() || e.ariaLabel || e.title || e.labels?.length
+                         || e.querySelector("img[alt]")))
+            .map(e => e.outerHTML.slice(0, 200))"""
+        )
+        assert not unnamed, f"{path.name}: {unnamed}"
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path.name} scrolls sideways"
+        page.close()
+    assert not visit.wrong
+
+
+def frame(widget):
+    """The picture that a widget shows now."""
+    return widget.locator("[aria-live] img:visible")
+
+
+def test_every_widget_moves_by_keyboard_and_its_picture_changes(site, visit):
+    moved = Counter()
+    for path in site.pages:
+        if "widget-view+json" not in path.read_text():
+            continue
+        page = visit(path.relative_to(site.html).as_posix())
+        settle(page)
+        for widget in page.locator(".explore").all():
+            assert widget.locator("[aria-live=polite]").count() == 1
+            for control in widget.locator("[role=slider], select").all():
+                kind = "slider" if control.get_attribute("role") == "slider" else "menu"
+                before, told = frame(widget).get_attribute("src"), frame(widget).get_attribute("alt")
+                control.focus()
+                page.keyboard.press("ArrowRight" if kind == "slider" else "ArrowDown")
+                changed = f"[src]:not([src='{before}'])"
+                widget.locator(f"[aria-live] img{changed}").wait_for(state="visible", timeout=5000)
+                assert frame(widget).count() == 1
+                assert frame(widget).get_attribute("alt") != told
+                if kind == "slider":
+                    readout = control.locator("xpath=ancestor::*[contains(@class, 'widget-slider')]")
+                    assert control.get_attribute("aria-label")
+                    shown = readout.locator(".widget-readout").inner_text()
+                    page.wait_for_function(
+                        "([e, text]) => e.ariaValueText === text", arg=[control.element_handle(), shown]
+                    )
+                moved[path.stem, kind] += 1
+    assert moved["toy", "slider"] == moved["toy", "menu"] == 1
+    assert not visit.wrong
+
+
+def test_the_page_does_not_jump_while_a_widget_moves(visit):
+    page = visit(f"{TOY}.html")
+    settle(page)
+    height = page.evaluate("document.body.scrollHeight")
+    page.evaluate(
+        """() => { window.least = Infinity;
+        new MutationObserver(() => { window.least = Math.min(window.least, document.body.scrollHeight); })
+        .observe(document.body, {subtree: true, childList: true}); }"""
+    )
+    before = frame(page.locator(".explore")).get_attribute("src")
+    page.locator("[role=slider]").focus()
+    page.keyboard.press("ArrowRight")
+    page.locator(f".explore [aria-live] img:not([src='{before}'])").wait_for(state="visible")
+    assert page.evaluate("window.least") >= height
+
+
+def test_on_paper_and_without_scripts_all_frames_stand_in_for_the_widget(visit):
+    page = visit(f"{TOY}.html")
+    settle(page)
+    details = page.locator("details.explore-all")
+    page.emulate_media(media="print")
+    assert not page.locator(".explore").is_visible()
+    assert details.get_attribute("open") is None
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert details.locator("img").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert details.get_attribute("open") is None
+
+    page = visit(f"{TOY}.html", scripts=False)
+    page.locator("details.explore-all summary").click()
+    assert page.locator("details.explore-all img").is_visible()
+
+
+def test_mathematics_is_set_in_prose_and_in_the_verdicts(visit):
+    page = visit(f"{TOY}.html")
+    settle(page)
+    assert page.locator("article p mjx-container").count() == 1
+    page.wait_for_selector("table.claims mjx-container")
+
+
+def test_search_finds_a_page(visit):
+    page = visit("search.html?q=equivariance")
+    page.wait_for_selector("#search-results li a")
+    assert "w4-foundations/index.html" in " ".join(
+        link.get_attribute("href") for link in page.locator("#search-results li a").all()
+    )
+    assert not visit.wrong
+
