@@ -10,8 +10,18 @@ import os as _os
 
 __version__ = "0.1.0"
 
-# The book's tensors are small and its ensembles batched: one thread is about as fast as two on an idle machine, and up to
-# twenty times faster than two when a neighbour is busy. OpenMP and BLAS read these variables once, as
-# they load, so this has to happen before numpy or torch is imported. LESSONS_THREADS overrides it.
+
+def default_threads() -> int:
+    """Threads of one process unless LESSONS_THREADS says otherwise.
+
+    Lesson scale takes one. Its tensors are small and its ensembles batched: a second thread gains little on an
+    idle machine, and beside a busy neighbour the two wait for each other and run up to twenty times slower
+    than one. Paper scale takes every core.
+    """
+    lesson = (_os.environ.get("LESSONS_SCALE") or "lesson") == "lesson"
+    return 1 if lesson else _os.cpu_count() or 1
+
+
+# OpenMP and BLAS read these once, as they load: this has to come before numpy and torch.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    _os.environ.setdefault(_name, _os.environ.get("LESSONS_THREADS", "1"))
+    _os.environ.setdefault(_name, _os.environ.get("LESSONS_THREADS") or str(default_threads()))

@@ -8,7 +8,7 @@ LESSONS_SEED       an integer from 0 to 2**32 - 1              ``0``
 LESSONS_DATA       the folder that holds, or receives, data    ``data`` in the working directory
 LESSONS_DEVICE     ``auto``, ``cpu``, ``cuda``, ``mps``        ``auto``
 LESSONS_ENGINE     ``serial``, ``processes``                   ``serial``
-LESSONS_THREADS    threads of one process, 1 or more           ``1``
+LESSONS_THREADS    threads of one process, 1 or more           1 (paper: all cores)
 =================  ==========================================  ======================
 
 Every random draw in the book comes from a generator made here from the base seed and a name, so two
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+from lessons_lib import default_threads
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +70,7 @@ class Settings:
             data=Path(environment.get("LESSONS_DATA") or "data").expanduser(),
             device_choice=_one_of(environment, "LESSONS_DEVICE", DEVICES),
             engine=_one_of(environment, "LESSONS_ENGINE", ENGINES),
-            threads=_integer(environment, "LESSONS_THREADS", default=1, low=1, high=1024),
+            threads=_integer(environment, "LESSONS_THREADS", default=default_threads(), low=1, high=1024),
         )
 
     @cached_property

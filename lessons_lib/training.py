@@ -26,6 +26,9 @@ from lessons_lib.optimizers import OPTIMIZERS, Schedule, constant
 from lessons_lib.progress import bar
 from lessons_lib.settings import seed_for, settings
 
+# Where torch was imported before lessons_lib, the environment was read too early.
+torch.set_num_threads(settings.threads)
+
 # A convolution's own work hides PyTorch's overhead above roughly this many multiply-adds a member and step;
 # beyond it grouped convolutions lose to plain ones (benchmarks/training.py shows both sides of it).
 _CONVOLUTION_LIMIT = 10_000_000
