@@ -71,19 +71,23 @@ def mnist1d_cnn(n_classes: int = 10, *, channels: int = 25, dropout: float = 0.0
 
 
 def digits_cnn(
-    n_classes: int = 10, *, channels: Sequence[int] = (16, 32), hidden: int = 128, dropout: float = 0.0
+    n_classes: int = 10,
+    *,
+    channels: Sequence[int] = (16, 32),
+    hidden: int = 64,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """A small convolutional network for scikit-learn's digits: 71,754 weights at its default sizes.
+    """A small convolutional network for scikit-learn's digits: 38,282 weights at its default sizes.
 
-    Inputs [n, 1, 8, 8], outputs [n, n_classes]. Two 3x3 convolutions that keep the size, each with ReLU;
-    2x2 max pooling; a hidden layer with ReLU; a linear layer. ``dropout``, if positive, follows the hidden
-    layer.
+    Inputs [n, 1, 8, 8], outputs [n, n_classes]. Two 3x3 convolutions, the first of stride 2, each with ReLU; a
+    hidden layer with ReLU; a linear layer. ``batch_norm`` puts batch norm, without learnable scale and shift as
+    in ``small_inception``, after each convolution; ``dropout``, if positive, follows the hidden layer.
     """
     first, second = channels
     layers = [
-        nn.Conv2d(1, first, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(first, second, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2),
+        nn.Conv2d(1, first, 3, stride=2, padding=1), *_batch_norm(batch_norm, first), nn.ReLU(),
+        nn.Conv2d(first, second, 3, padding=1), *_batch_norm(batch_norm, second), nn.ReLU(),
         nn.Flatten(), nn.Linear(second * 16, hidden), nn.ReLU(), *_dropout(dropout),
         nn.Linear(hidden, n_classes),
     ]  # fmt: skip
@@ -142,8 +146,8 @@ def small_inception(
     layers: list[nn.Module] = []
 
     def conv(n_in, n_out, size, stride=1):
-        norm = [nn.BatchNorm2d(n_out, affine=False)] if batch_norm else []
-        return nn.Sequential(nn.Conv2d(n_in, n_out, size, stride, padding=size // 2), *norm, nn.ReLU())
+        convolution = nn.Conv2d(n_in, n_out, size, stride, padding=size // 2)
+        return nn.Sequential(convolution, *_batch_norm(batch_norm, n_out), nn.ReLU())
 
     def inception(narrow, wide):
         nonlocal channels
@@ -178,6 +182,10 @@ def _widths(factor: float, *sizes: int) -> list[int]:
     if not factor > 0:
         raise ValueError(f"width is a positive factor; got {factor}")
     return [max(1, round(factor * size)) for size in sizes]
+
+
+def _batch_norm(wanted: bool, channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels, affine=False)] if wanted else []
 
 
 def _dropout(p: float) -> list[nn.Module]:
