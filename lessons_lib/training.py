@@ -77,6 +77,23 @@ class Member:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """A member before its data are made: corrupted copies of a large set must not all exist at once."""
+
+    base: Member
+    change: Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+
+    def member(self) -> Member:
+        changed = dict(self.change(self.base.seed) if callable(self.change) else self.change)
+        allowed = {"data", "lr", "momentum", "weight_decay", "augment"}
+        if unknown := set(changed) - allowed:
+            raise ValueError(
+                f"condition {self.base.condition!r} changes {sorted(unknown)}; it can change: {sorted(allowed)}"
+            )
+        return replace(self.base, **changed)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What all members of one call share."""
 
@@ -206,23 +223,29 @@ def fit(
     _check(optimizer, tuple(OPTIMIZERS), "optimizer")
     if epochs < 1 or batch_size < 1 or evaluate_every < 1:
         raise ValueError(f"{epochs=}, {batch_size=} and {evaluate_every=} must all be at least 1")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be distinct, and at least one: {list(seeds)}")
     base = Member("", 0, data, lr, momentum, weight_decay, augment)
-    members = _members(base, conditions or {"all": {}}, seeds)
+    plans = [
+        _Plan(replace(base, condition=condition, seed=seed), change)
+        for condition, change in (conditions or {"all": {}}).items()
+        for seed in seeds
+    ]
     device = torch.device(device or settings.device)
     recipe = Recipe(
         build, epochs, batch_size, optimizer, schedule, loss, dict(stop or {}), evaluate_every,
         tuple(hooks), dict(measures or {}), device,
     )  # fmt: skip
     if how == "auto":
-        how = _faster(recipe, members)
+        how = _faster(recipe, plans)
     start = time.perf_counter()
     if how == "together":
         with bar(epochs, description) as progress:
-            results = _train(recipe, members, progress.update)
+            results = _train(recipe, plans, progress.update)
     else:
-        jobs = [(recipe, [member]) for member in members]
+        jobs = [(recipe, [plan]) for plan in plans]
         results = [result for part in engine.map(_train, jobs, description) for result in part]
-    return _collect(members, results, recipe, how, time.perf_counter() - start)
+    return _collect(results, recipe, how, time.perf_counter() - start)
 
 
 def _check(value: str, allowed: Sequence[str], name: str) -> None:
@@ -230,24 +253,10 @@ def _check(value: str, allowed: Sequence[str], name: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
 
 
-def _members(base: Member, conditions: Mapping, seeds: Sequence[int]) -> list[Member]:
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be distinct, and at least one: {list(seeds)}")
-    allowed = {"data", "lr", "momentum", "weight_decay", "augment"}
-    members = []
-    for condition, change in conditions.items():
-        for seed in seeds:
-            changed = dict(change(seed) if callable(change) else change)
-            if unknown := set(changed) - allowed:
-                raise ValueError(f"condition {condition!r} changes {sorted(unknown)}; it can change: {sorted(allowed)}")
-            members.append(replace(base, condition=condition, seed=seed, **changed))
-    return members
-
-
-def _faster(recipe: Recipe, members: Sequence[Member]) -> str:
+def _faster(recipe: Recipe, plans: Sequence[_Plan]) -> str:
     """Whether one batched pass is expected to be faster: always, but for convolutions that do much work."""
-    work = _convolution_work(recipe.build, members[0].data.x_train[:1]) * recipe.batch_size
-    return "together" if len(members) > 1 and work <= _CONVOLUTION_LIMIT else "one by one"
+    work = _convolution_work(recipe.build, plans[0].base.data.x_train[:1]) * recipe.batch_size
+    return "together" if len(plans) > 1 and work <= _CONVOLUTION_LIMIT else "one by one"
 
 
 def _convolution_work(build: Callable[[], nn.Module], sample: Tensor) -> int:
@@ -272,10 +281,13 @@ def _convolution_work(build: Callable[[], nn.Module], sample: Tensor) -> int:
 class _Result:
     """One member's outcome: recorded values by name, [evaluations]."""
 
-    values: dict[str, list[float]]
-    epoch: int
-    reached: bool
-    model: nn.Module
+    condition: str
+    seed: int
+    values: dict[str, list[float]] = field(default_factory=dict)
+    steps_per_epoch: int = 0
+    epoch: int = 0
+    reached: bool = False
+    model: nn.Module | None = None
 
 
 class _Sets:
@@ -327,9 +339,10 @@ def _column(members: Sequence[Member], name: str, device: torch.device) -> Tenso
     return torch.tensor([[getattr(member, name)] for member in members], dtype=torch.float32, device=device)
 
 
-def _train(recipe: Recipe, members: Sequence[Member], progress: Callable[[int], Any] = lambda n: None) -> list[_Result]:
+def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any] = lambda n: None) -> list[_Result]:
     """Train these members in one batched pass."""
     device = recipe.device
+    members = [plan.member() for plan in plans]
     ensemble = Ensemble.from_seeds(recipe.build, [member.seed for member in members], device)
     train = _Sets([(m.data.x_train, m.data.y_train) for m in members], device)
     test = _Sets([(m.data.x_test, m.data.y_test) for m in members], device)
@@ -337,7 +350,7 @@ def _train(recipe: Recipe, members: Sequence[Member], progress: Callable[[int], 
     lr, decay = _column(members, "lr", device), _column(members, "weight_decay", device)
     optimizer = OPTIMIZERS[recipe.optimizer](ensemble.flat, _column(members, "momentum", device))
     steps = math.ceil(train.size / recipe.batch_size)
-    results: list[_Result] = [_Result({}, 0, False, None) for _ in members]
+    results = [_Result(member.condition, member.seed, steps_per_epoch=steps) for member in members]
     alive = list(range(len(members)))
     _evaluate(recipe, ensemble, train, test, members, results)
 
@@ -363,7 +376,7 @@ def _train(recipe: Recipe, members: Sequence[Member], progress: Callable[[int], 
                 hook(Step(number, number / steps, ensemble, active, losses[step]))
         # Once an epoch, not once a step: reading the loss back would hold up a GPU.
         if not losses.isfinite().all():
-            _diverged(losses, active, epoch, recipe, members, results)
+            _diverged(losses, active, epoch, recipe, results)
         progress(1)
         last = epoch + 1 == recipe.epochs
         if (epoch + 1) % recipe.evaluate_every and not last:
@@ -429,25 +442,25 @@ def _met(stop: Mapping[str, float], result: _Result) -> bool:
     return True
 
 
-def _diverged(losses, active, epoch, recipe, members, results) -> None:
+def _diverged(losses, active, epoch, recipe, results) -> None:
     step, position = (int(i) for i in (~losses.isfinite()).nonzero()[0])
     raise DivergenceError(
         f"the loss of {active[position]} was {losses[step, position].item()} at step "
         f"{epoch * len(losses) + step + 1} (epoch {epoch + 1}); lower the learning rate "
         f"({active[position].lr:g}) or look at the data. The history up to there is in .history of this error.",
-        _history(members, results, recipe),
+        _history(results, recipe),
     )
 
 
-def _history(members, results, recipe) -> xr.Dataset:
-    conditions = list(dict.fromkeys(member.condition for member in members))
-    seeds = list(dict.fromkeys(member.seed for member in members))
+def _history(results, recipe) -> xr.Dataset:
+    conditions = list(dict.fromkeys(result.condition for result in results))
+    seeds = list(dict.fromkeys(result.seed for result in results))
     last = recipe.epochs
     epochs = [0, *(e for e in range(1, last + 1) if e % recipe.evaluate_every == 0 or e == last)]
     longest = max(len(values) for result in results for values in result.values.values())
     history = {}
     for name in results[0].values:
-        table = np.full((len(members), longest), np.nan)
+        table = np.full((len(results), longest), np.nan)
         for row, result in zip(table, results, strict=True):
             row[: len(result.values[name])] = result.values[name]
         shape = (len(conditions), len(seeds), longest)
@@ -456,9 +469,8 @@ def _history(members, results, recipe) -> xr.Dataset:
     return xr.Dataset(history, coords=coordinates)
 
 
-def _collect(members, results, recipe, how, seconds) -> Runs:
-    history = _history(members, results, recipe)
-    steps = math.ceil(len(members[0].data.x_train) / recipe.batch_size)
+def _collect(results, recipe, how, seconds) -> Runs:
+    history = _history(results, recipe)
     coordinates = {name: history[name].values for name in ("condition", "seed")}
     shape = tuple(len(values) for values in coordinates.values())
 
@@ -469,8 +481,8 @@ def _collect(members, results, recipe, how, seconds) -> Runs:
         history=history,
         stopped=table([result.epoch for result in results]),
         reached=table([result.reached for result in results]),
-        steps_per_epoch=steps,
+        steps_per_epoch=results[0].steps_per_epoch,
         how=how,
         seconds=seconds,
-        _models={(m.condition, m.seed): r.model for m, r in zip(members, results, strict=True)},
+        _models={(result.condition, result.seed): result.model for result in results},
     )
