@@ -19,9 +19,18 @@ from torch.func import functional_call
 
 from lessons_lib.models import Branches
 
-_CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d}
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # Containers run their children; everything else with parameters and no rule below goes through vmap.
+# Layers that treat every channel alike and on its own: members may lie side by side as channels.
+_CHANNELWISE = (
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+)
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.SiLU, nn.Identity)
 
 
@@ -137,6 +146,8 @@ class _Pass:
             return self._dropout(module, x) if self.training else x
         if isinstance(module, _ELEMENTWISE):
             return module(x)
+        if type(module) in _CHANNELWISE:
+            return self._apart(module(_side_by_side(x)))
         if not any(True for _ in module.parameters()) and not any(True for _ in module.buffers()):
             return _split(module.train(self.training)(_merge(x)), x)
         return self._vmap(module, prefix, x)
@@ -146,25 +157,36 @@ class _Pass:
         return module.track_running_stats and module.momentum is not None
 
     def _convolution(self, module, weight, bias, x):
-        # [K, B, C, ...] as [B, K*C, ...]: a view where the layer before was a convolution too.
-        grouped = x.transpose(0, 1).flatten(1, 2)
-        out = _CONVOLUTIONS[type(module)](
-            grouped, weight.flatten(0, 1), None if bias is None else bias.flatten(),
-            module.stride, module.padding, module.dilation, groups=len(weight) * module.groups,
-        )  # fmt: skip
-        return out.unflatten(1, (len(weight), -1)).transpose(0, 1)
+        images, weight = _side_by_side(x), weight.flatten(0, 1)
+        stride, padding, dilation = module.stride, module.padding, module.dilation
+        signals = images.dim() == 3
+        if signals:  # as images of height 1, since only images can have their channels last
+            images, weight = images.unsqueeze(2), weight.unsqueeze(2)
+            stride, dilation = (1, *stride), (1, *dilation)
+            padding = padding if isinstance(padding, str) else (0, *padding)
+        if x.device.type == "cpu":
+            # Grouped convolutions of few channels run two to four times faster with the channels last in memory.
+            images = images.contiguous(memory_format=torch.channels_last)
+        bias = None if bias is None else bias.flatten()
+        groups = len(self.ensemble) * module.groups
+        out = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
+        return self._apart(out.squeeze(2) if signals else out)
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """[B, K*C, ...] as [K, B, C, ...], a view."""
+        return x.unflatten(1, (len(self.ensemble), -1)).transpose(0, 1)
 
     def _batch_norm(self, module, prefix, weight, bias, x):
         buffers = self.ensemble.buffers
         # 1-D features arrive as [K, B, C], images as [K, B, C, ...]; both have their channels at 2.
         out = F.batch_norm(
-            x.transpose(0, 1).flatten(1, 2),
+            _side_by_side(x),
             # Stacked buffers are contiguous, so these are views and the running statistics stay up to date.
             buffers[f"{prefix}running_mean"].view(-1), buffers[f"{prefix}running_var"].view(-1),
             None if weight is None else weight.flatten(), None if bias is None else bias.flatten(),
             self.training, module.momentum, module.eps,
         )  # fmt: skip
-        return out.unflatten(1, (len(self.ensemble), -1)).transpose(0, 1)
+        return self._apart(out)
 
     def _dropout(self, module, x):
         # A mask a member from the member's own stream: it sees the same masks when trained alone.
@@ -182,8 +204,13 @@ class _Pass:
         return torch.vmap(lambda s, v: functional_call(module, s, (v,)), randomness="different")(own, x)
 
 
+def _side_by_side(x: Tensor) -> Tensor:
+    """[K, B, C, ...] as [B, K*C, ...]: members as groups of channels. A view of what ``_apart`` gave."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
 def _merge(x: Tensor) -> Tensor:
-    """[K, B, ...] as one long batch [B*K, ...], without a copy after a convolution."""
+    """[K, B, ...] as one long batch [B*K, ...]."""
     return x.transpose(0, 1).flatten(0, 1)
 
 

@@ -315,7 +315,7 @@ class _Sets:
         return rows.to(device), place.unsqueeze(1)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        # Gathered as [B, K, ...] and seen as [K, B, ...]: the layout in which grouped convolutions need no copy.
+        # Gathered as [B, K, ...] and seen as [K, B, ...]: what a grouped convolution reads as [B, K*C, ...].
         if self.x.dim() > 2:
             x = self.x[(index + self.x_place).t()].transpose(0, 1)
         else:
