@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def random_shift(pixels: int, *, flip: bool = False) -> Callable[[Tensor, torch.Generator], Tensor]:
+def random_shift(
+    pixels: int, *, background: float = 0.0, flip: bool = False
+) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Shift each image by up to ``pixels`` in each direction; with ``flip``, mirror half of them left to right.
 
-    The result takes images [B, C, H, W] and a CPU generator. What moves in at an edge repeats the edge's pixels.
-    A shifted window is what a random crop of a larger image is, without needing the larger image.
+    The result takes images [B, C, H, W] and a CPU generator. ``background`` is what moves in at an edge. A shifted
+    window is what a random crop of a larger image is, without needing the larger image.
     """
 
     def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,7 +29,7 @@ def random_shift(pixels: int, *, flip: bool = False) -> Callable[[Tensor, torch.
         if flip:
             mirrored = torch.rand(batch, 1, generator=generator) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
-        padded = F.pad(x, (pixels,) * 4, mode="replicate")
+        padded = F.pad(x, (pixels,) * 4, value=background)
         rows, columns = rows.to(x.device), columns.to(x.device)
         # Indexing with the batch apart from the channels puts the channels last.
         moved = padded[torch.arange(batch, device=x.device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
