@@ -143,9 +143,7 @@ class Claim:
 
     def __post_init__(self):
         if not isinstance(self.holds, Region):
-            raise ClaimError(
-                f"{self.id}: holds must be above(a), below(a), between(a, b) or equal(a, tolerance)."
-            )
+            raise ClaimError(f"{self.id}: holds must be above(a), below(a), between(a, b) or equal(a, tolerance).")
         if self.evidence not in EVIDENCE:
             raise ClaimError(f"{self.id}: evidence {self.evidence!r} is not one of: {', '.join(EVIDENCE)}.")
         if self.null is None and self.evidence == "measurement":
@@ -189,9 +187,7 @@ class Claim:
     def _decide(self, values: np.ndarray, note: str) -> Result:
         if self.evidence == "measurement":
             if len(values) < MIN_SEEDS:
-                raise ClaimError(
-                    f"{self.id}: {len(values)} seeds; an interval here needs at least {MIN_SEEDS}."
-                )
+                raise ClaimError(f"{self.id}: {len(values)} seeds; an interval here needs at least {MIN_SEEDS}.")
             mean, low, high = (float(end) for end in t_interval(values, log=self.log))
             verdict = self.holds.judge(low, high)
         else:
@@ -206,11 +202,7 @@ class Claim:
         if vector.ndim == 0 and self.evidence != "measurement":
             vector = vector[None]
         if vector.ndim != 1 or len(vector) == 0:
-            kind = (
-                "one value a seed, shape [seeds]"
-                if self.evidence == "measurement"
-                else "one number, or a vector"
-            )
+            kind = "one value a seed, shape [seeds]" if self.evidence == "measurement" else "one number, or a vector"
             raise ClaimError(f"{self.id}: {name} has shape {list(vector.shape)}; it must be {kind}.")
         self._refuse(~np.isfinite(vector), vector, name, "finite")
         return vector
@@ -218,9 +210,7 @@ class Claim:
     def _refuse(self, bad: np.ndarray, vector: np.ndarray, name: str, demand: str):
         if bad.any():
             named = ", ".join(f"[{index}] = {vector[index]:g}" for index in np.flatnonzero(bad)[:5])
-            raise ClaimError(
-                f"{self.id}: {name} must be {demand}; {bad.sum()} of {len(vector)} are not: {named}."
-            )
+            raise ClaimError(f"{self.id}: {name} must be {demand}; {bad.sum()} of {len(vector)} are not: {named}.")
 
     @classmethod
     def from_record(cls, row: dict) -> Claim:
@@ -299,9 +289,7 @@ class Claims:
 
     def __getitem__(self, name: str) -> Claim:
         if name not in self._claims:
-            raise ClaimError(
-                f"{self.chapter} has no claim {name!r}; its claims are {', '.join(self._claims)}."
-            )
+            raise ClaimError(f"{self.chapter} has no claim {name!r}; its claims are {', '.join(self._claims)}.")
         return self._claims[name]
 
     def __iter__(self) -> Iterator[Claim]:
@@ -320,8 +308,7 @@ class Claims:
                 _prose(claim.statement),
                 _prose(claim.paper),
                 _prose(claim.quantity) + _small(EVIDENCE[claim.evidence]),
-                str(claim.holds)
-                + ("" if claim.null is None else _small(f"no effect: {_number(claim.null)}")),
+                str(claim.holds) + ("" if claim.null is None else _small(f"no effect: {_number(claim.null)}")),
             )
             for claim in self
         ]

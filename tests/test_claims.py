@@ -123,9 +123,7 @@ def test_each_region_judges_intervals(region, verdicts):
 
 
 def test_regions_in_words():
-    said = [
-        str(region) for region in (above(0.9), below(1e-6), between(1, 2.5), equal(0.5, 0.01), equal(1209, 0))
-    ]
+    said = [str(region) for region in (above(0.9), below(1e-6), between(1, 2.5), equal(0.5, 0.01), equal(1209, 0))]
     assert said == ["above 0.9", "below 10⁻⁶", "between 1 and 2.5", "within 0.01 of 0.5", "exactly 1,209"]
 
 
@@ -134,9 +132,7 @@ def test_interval_is_the_students_t_interval():
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert t_interval(values) == pytest.approx((values.mean(), low, high), rel=1e-12)
     low, high = stats.ttest_1samp(np.log(values), 0).confidence_interval(0.95)
-    assert t_interval(values, log=True) == pytest.approx(
-        (stats.gmean(values), np.exp(low), np.exp(high)), rel=1e-12
-    )
+    assert t_interval(values, log=True) == pytest.approx((stats.gmean(values), np.exp(low), np.exp(high)), rel=1e-12)
 
 
 def test_equal_values_are_decided_without_rounding():
@@ -185,8 +181,7 @@ def test_plain_text_holds_ids_and_verdicts_only(chapter):
 def test_html_is_the_same_for_other_digits_once_the_measured_ones_are_blanked(chapter):
     def blanked():
         page = (
-            chapter.verdicts()._repr_mimebundle_()["text/html"]
-            + chapter["C1"].result._repr_mimebundle_()["text/html"]
+            chapter.verdicts()._repr_mimebundle_()["text/html"] + chapter["C1"].result._repr_mimebundle_()["text/html"]
         )
         return re.sub(r'<span class="measured">.*?</span>', "", page)
 
@@ -214,9 +209,7 @@ def test_table_says_what_decides_before_anything_is_measured():
 
 def test_record_is_json_and_decides_again_to_itself(chapter):
     record = json.loads(json.dumps(chapter.verdicts()._repr_mimebundle_()[RECORD_TYPE], allow_nan=False))
-    assert (
-        record["chapter"] == "a-chapter" and record["scale"] == "lesson" and isinstance(record["seed"], int)
-    )
+    assert record["chapter"] == "a-chapter" and record["scale"] == "lesson" and isinstance(record["seed"], int)
     assert [row["verdict"] for row in record["claims"]] == ["undecided", "held", "failed"]
     assert [decide(row).record() for row in record["claims"]] == record["claims"]
 
@@ -272,9 +265,7 @@ def test_a_measurement_that_cannot_decide_is_refused(arguments, message):
 
 def test_log_refuses_what_has_no_logarithm():
     ratio = claim(above(1), null=1, log=True)
-    with pytest.raises(
-        ClaimError, match=re.escape("must be positive, as log=True requires; 1 of 5 are not: [3] = -1")
-    ):
+    with pytest.raises(ClaimError, match=re.escape("must be positive, as log=True requires; 1 of 5 are not: [3] = -1")):
         ratio.measure([1, 2, 3, -1, 5])
     with pytest.raises(ClaimError, match=re.escape("after over= must be finite; 1 of 5 are not: [0] = inf")):
         ratio.measure([1, 2, 3, 4, 5], over=[0, 1, 1, 1, 1])
