@@ -434,14 +434,14 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _number(value: float, width: float = 0.0) -> str:
-    """``value`` to two digits of its interval's ``width``; without one, to six significant digits."""
+    """``value`` to two digits of its interval's ``width``; very small or large ones to three digits."""
     size = abs(value)
     if 0 < width and 1e-4 <= max(width, size / 1000) and size < 1e7:
         text = f"{value:z,.{max(0, 1 - math.floor(math.log10(width)))}f}"
     elif float(value).is_integer() and size < 1e15:
         text = f"{value:,.0f}"
     else:
-        text = f"{value:.6g}"
+        text = f"{value:.6g}" if 1e-4 <= size < 1e7 else f"{value:.3g}"
     mantissa, _, exponent = text.partition("e")
     if exponent:
         power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)

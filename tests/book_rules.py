@@ -17,7 +17,7 @@ from lessons_lib.notebooks import WIDGET_STATE
 SETUP_CELL = address.setup_cell(address.address(Path(__file__).resolve().parent.parent))
 OPENING = ["Set-up", "Claims"]
 CLOSING = ["Explore", "Verdicts", "What came after", "Exercises", "Bigger"]
-CODE_LINES = 25
+CODE_LINES = 30
 MARKDOWN_CHARACTERS = 3000  # some 450 words: what fits a screen, or nearly
 NOTEBOOK_BYTES = 1.5e6
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
