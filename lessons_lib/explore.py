@@ -113,8 +113,8 @@ def _check_size(pictures: list[bytes], planned: int, megabytes: float):
     if stored > megabytes:
         raise ExploreError(
             f"{len(pictures)} of {planned} pictures already take {stored:.2f} MB as stored; the bound is "
-            f"{megabytes} MB, and all would take about {stored * planned / len(pictures):.1f} MB. Give the controls fewer "
-            "values, or draw smaller or plainer figures."
+            f"{megabytes} MB, and all would take about {stored * planned / len(pictures):.1f} MB. "
+            "Give the controls fewer values, or draw smaller or plainer figures."
         )
 
 
