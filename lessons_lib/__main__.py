@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import sys
 from collections import Counter
@@ -27,9 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lessons_lib", description="Work with the book's chapters."
-    )
+    parser = argparse.ArgumentParser(prog="python -m lessons_lib", description="Work with the book's chapters.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("list", help="the chapters, part by part")
@@ -42,18 +41,23 @@ def _parser() -> argparse.ArgumentParser:
         "What is not given comes from the LESSONS_* variables.",
     )
     command.add_argument("chapter")
-    command.add_argument(
-        "--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes"
-    )
+    command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
     command.add_argument("--seed", type=int, help="the base seed of every draw")
     command.add_argument("--device", choices=DEVICES)
     command.add_argument("--engine", choices=ENGINES, help="how independent runs are mapped")
     command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
+    command.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        type=_assignment,
+        dest="parameters",
+        help="another value for one of the chapter's parameters, e.g. n_train=1000; may be repeated",
+    )
     command.set_defaults(command=_run)
 
-    command = commands.add_parser(
-        "store", help="re-execute chapters at lesson scale and write their outputs back"
-    )
+    command = commands.add_parser("store", help="re-execute chapters at lesson scale and write their outputs back")
     command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: every chapter")
     command.set_defaults(command=_store)
 
@@ -65,6 +69,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("url", nargs="?", metavar="URL", help="https://github.com/OWNER/NAME")
     command.set_defaults(command=_address)
     return parser
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    """A name and a Python literal, from NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    try:
+        if not (separator and name.isidentifier()):
+            raise ValueError
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=VALUE with a Python literal for a value, as n_train=1000 is"
+        ) from None
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -79,7 +96,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     asked = {name: getattr(options, name) for name in ("scale", "seed", "device", "engine", "data")}
-    done = notebooks.run(notebooks.find(options.chapter), **asked)
+    done = notebooks.run(notebooks.find(options.chapter), parameters=dict(options.parameters), **asked)
     print(_report(options.chapter, done))
     for claim in (done.record or {"claims": []})["claims"]:
         print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")

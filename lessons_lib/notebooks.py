@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import json
@@ -103,24 +104,27 @@ class Run:
     record: dict | None
 
 
-def run(chapter: Chapter, *, book: Path | None = None, **asked: str | int | None) -> Run:
+def run(
+    chapter: Chapter,
+    *,
+    book: Path | None = None,
+    parameters: Mapping[str, object] | None = None,
+    **asked: str | int | None,
+) -> Run:
     """Execute a chapter in a fresh kernel, into ``runs/CHAPTER-SCALE-seedN``, never over the book.
 
     ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from
-    the LESSONS_* variables. The folder receives ``notebook.ipynb``, rewritten after every cell, and, once all
-    have run, ``verdicts.json``. Raises SettingsError before the first cell for settings that cannot be met,
-    and BookError naming the cell that failed.
+    the LESSONS_* variables. ``parameters`` replace values that the chapter's cell tagged ``parameters``
+    assigns; such a run's folder is called ``...-changed``. The folder receives ``notebook.ipynb``, rewritten
+    after every cell, and, once all have run, ``verdicts.json``. Raises SettingsError before the first cell for
+    settings that cannot be met, and BookError naming the cell that failed.
     """
     book = book or root()
     environment = dict(os.environ)
-    environment.update(
-        {f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None}
-    )
+    environment.update({f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None})
     # The kernel works in the chapter's folder: what is relative here would be elsewhere there.
-    environment["LESSONS_DATA"] = str(
-        Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve()
-    )
-    return _execute(chapter, book, environment)
+    environment["LESSONS_DATA"] = str(Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve())
+    return _execute(chapter, book, environment, parameters or {})
 
 
 def store(chapter: Chapter, *, book: Path | None = None) -> Run:
@@ -134,7 +138,32 @@ def store(chapter: Chapter, *, book: Path | None = None) -> Run:
     return done
 
 
-def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Run:
+def inject(notebook: NotebookNode, parameters: Mapping[str, object], name: str):
+    """Assign ``parameters`` anew at the end of the cell tagged ``parameters``, in place.
+
+    Raises BookError where there is no such cell, or where it does not assign one of the names.
+    """
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise BookError(f"{name} has {len(tagged)} cells tagged 'parameters'; to set its parameters it takes one.")
+    known = assigned(tagged[0].source)
+    for parameter in parameters:
+        if parameter not in known:
+            close = difflib.get_close_matches(parameter, known, n=1)
+            guess = f" Did you mean {close[0]}?" if close else ""
+            raise BookError(f"{name} has no parameter {parameter!r}.{guess} It has: {', '.join(known)}.")
+    tagged[0].source += "".join(f"\n{parameter} = {value!r}" for parameter, value in parameters.items())
+
+
+def assigned(source: str) -> list[str]:
+    """The names that ``source`` assigns at its top level, in order."""
+    targets = [target for node in ast.parse(source).body if isinstance(node, ast.Assign) for target in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _execute(
+    chapter: Chapter, book: Path, environment: Mapping[str, str], parameters: Mapping[str, object] | None = None
+) -> Run:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
@@ -145,35 +174,30 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
 
     settings = Settings.from_environment(environment)
     device = str(settings.device)
-    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}"
+    notebook = read(chapter.path)
+    _clear(notebook)
+    if parameters:
+        inject(notebook, parameters, chapter.name)
+    changed = "-changed" if parameters else ""
+    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{changed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
-    notebook = read(chapter.path)
-    _clear(notebook)
     # Without kernel folders to look in, "python3" is this very interpreter, whatever else is registered.
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(notebook, km=manager, coalesce_streams=True, shutdown_kernel="immediate")
     client.reset_execution_trackers()
-    code = [
-        (index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source
-    ]
+    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source]
     start = time.perf_counter()
     peak_memory = 0
     # What a dying kernel says last, it says on its own standard error.
     with open(folder / "kernel.log", "w") as log:
         with client.setup_kernel(env=environment, cwd=str(chapter.path.parent), stderr=log, cleanup_kc=True):
-            for number, (index, cell) in enumerate(
-                tqdm(code, chapter.name, unit="cell", disable=None), start=1
-            ):
+            for number, (index, cell) in enumerate(tqdm(code, chapter.name, unit="cell", disable=None), start=1):
                 try:
                     client.execute_cell(cell, index, execution_count=number)
                 except (CellExecutionError, DeadKernelError) as error:
-                    said = (
-                        "the kernel died"
-                        if isinstance(error, DeadKernelError)
-                        else f"{error.ename}: {error.evalue}"
-                    )
+                    said = "the kernel died" if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
                     raise BookError(
                         f"{chapter.name}, code cell {number} ({_first_line(cell.source)}): {said}\n"
                         f"What ran is kept in {folder / 'notebook.ipynb'}"
@@ -185,10 +209,8 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
     seconds = time.perf_counter() - start
     done = Run(notebook, folder, seconds, peak_memory, record(notebook))
     verdicts = {
-        **(
-            done.record
-            or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}
-        ),
+        **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
+        "parameters": dict(parameters or {}),
         "device": device,
         "machine": _machine(device),
         "engine": settings.engine,
@@ -196,9 +218,7 @@ def _execute(chapter: Chapter, book: Path, environment: Mapping[str, str]) -> Ru
         "peak_memory_mb": round(peak_memory / 1e6),
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    (folder / "verdicts.json").write_text(
-        json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return done
 
 

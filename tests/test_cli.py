@@ -60,9 +60,7 @@ def test_unknown_chapter_fails_with_the_list(book, capsys):
 
 
 def test_store_goes_on_after_a_chapter_that_fails(tmp_path, monkeypatch, capsys):
-    bad, good = (
-        new_notebook(cells=[new_markdown_cell("# A"), new_code_cell(code)]) for code in ("1 / 0", "1")
-    )
+    bad, good = (new_notebook(cells=[new_markdown_cell("# A"), new_code_cell(code)]) for code in ("1 / 0", "1"))
     monkeypatch.chdir(toys.make_book(tmp_path, bad=bad, good=good))
     assert main(["store"]) == 1
     shown = capsys.readouterr()
@@ -104,9 +102,7 @@ def test_address_is_set_in_every_place_and_nowhere_else(book, capsys):
     assert notebooks.normalize(notebook) == notebook
 
 
-@pytest.mark.parametrize(
-    "url", ["github.com/a/b", "https://github.com/a", "https://example.org/a/b", NEW + ".git"]
-)
+@pytest.mark.parametrize("url", ["github.com/a/b", "https://github.com/a", "https://example.org/a/b", NEW + ".git"])
 def test_what_is_no_repository_is_refused(book, url):
     before = (book / "_config.yml").read_text()
     assert main(["address", url]) == 1
@@ -124,3 +120,15 @@ def test_places_that_name_the_repository_agree():
     own = address.address(toys.ROOT).removeprefix("https://github.com/")
     assert {repository for _, repository in named} == {own}, named
     assert ("README.md", own) in named
+
+
+@pytest.mark.parametrize("wrong", ["n_train", "n_train=", "2x=1", "n_train=many"])
+def test_parameters_are_literals(book, capsys, wrong):
+    with pytest.raises(SystemExit):
+        main(["run", "toy", "--set", wrong])
+    assert f"{wrong!r} is not NAME=VALUE with a Python literal" in capsys.readouterr().err
+
+
+def test_parameters_reach_the_chapter(book, capsys):
+    assert main(["run", "toy", "--set", "n_train=1"]) == 1
+    assert "toy has 0 cells tagged 'parameters'" in capsys.readouterr().err

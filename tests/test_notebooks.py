@@ -101,9 +101,7 @@ def test_streams_cut_at_random_are_joined(tmp_path):
     source = "import sys\nfor i in range(20):\n    print(i, flush=True)\n"
     book = toys.make_book(tmp_path, chatty=small(source))
     done = notebooks.store(notebooks.find("chatty", book), book=book)
-    assert [output.text for output in done.notebook.cells[1].outputs] == [
-        "".join(f"{i}\n" for i in range(20))
-    ]
+    assert [output.text for output in done.notebook.cells[1].outputs] == ["".join(f"{i}\n" for i in range(20))]
 
 
 def test_a_run_goes_into_its_own_folder_with_its_settings(tmp_path, monkeypatch):
@@ -123,9 +121,7 @@ def test_a_run_goes_into_its_own_folder_with_its_settings(tmp_path, monkeypatch)
 
 def test_a_chapter_runs_in_its_folder_and_finds_the_callers_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    book = toys.make_book(
-        tmp_path / "toys", where=small("import os; print(os.getcwd(), os.environ['LESSONS_DATA'])")
-    )
+    book = toys.make_book(tmp_path / "toys", where=small("import os; print(os.getcwd(), os.environ['LESSONS_DATA'])"))
     done = notebooks.run(notebooks.find("where", book), book=book, data="images")
     assert done.notebook.cells[1].outputs[0].text.split() == [
         str(book / "book/w1-toys"),
@@ -165,9 +161,7 @@ def test_a_failed_write_leaves_the_old_notebook(tmp_path):
     notebooks.write(small("1"), path)
     before = path.read_bytes()
     with pytest.raises(nbformat.ValidationError):
-        notebooks.write(
-            new_notebook(cells=[{"cell_type": "poem", "id": "a", "metadata": {}, "source": ""}]), path
-        )
+        notebooks.write(new_notebook(cells=[{"cell_type": "poem", "id": "a", "metadata": {}, "source": ""}]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -177,3 +171,28 @@ def test_what_is_no_notebook_is_refused(tmp_path):
     path.write_text("# A poem")
     with pytest.raises(BookError, match=r"chapter.ipynb is not a notebook"):
         notebooks.read(path)
+
+
+def parametrized():
+    made = small("n_train = 5\nwidth = 4  # units")
+    made.cells[1].metadata["tags"] = ["parameters"]
+    made.cells.append(new_code_cell("print(n_train * width)"))
+    return made
+
+
+def test_parameters_replace_what_the_chapter_assigns_and_are_recorded(tmp_path):
+    book = toys.make_book(tmp_path, small=parametrized())
+    done = notebooks.run(notebooks.find("small", book), book=book, parameters={"n_train": 7})
+    assert done.notebook.cells[2].outputs[0].text == "28\n"
+    assert done.folder.name == "small-lesson-seed0-changed"
+    assert json.loads((done.folder / "verdicts.json").read_text())["parameters"] == {"n_train": 7}
+    assert nbformat.read(notebooks.find("small", book).path, 4).cells[1].source.startswith("n_train = 5")
+
+
+def test_parameters_that_are_not_there_are_refused_with_those_that_are(tmp_path):
+    book = toys.make_book(tmp_path, small=parametrized(), bare=small("1"))
+    with pytest.raises(BookError, match="no parameter 'n_trian'. Did you mean n_train. It has: n_train, width"):
+        notebooks.run(notebooks.find("small", book), book=book, parameters={"n_trian": 7})
+    with pytest.raises(BookError, match="bare has 0 cells tagged 'parameters'"):
+        notebooks.run(notebooks.find("bare", book), book=book, parameters={"n_train": 7})
+    assert not (book / "runs").exists()
