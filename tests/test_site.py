@@ -356,8 +356,9 @@ def test_every_page_opens_without_an_error_and_asks_nobody_else(site, visit, mod
         assert page.locator("mjx-merror").count() == 0, path.name
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll("button, summary, [role=slider], select, a[href]")]
-            .filter(e => e.checkVisibility() && !(e.innerText.trim() || e.ariaLabel || e.title || e.labels?.length
-                         || e.querySelector("img[alt]")))
+            .filter(e => e.checkVisibility({visibilityProperty: true}))
+            .filter(e => !(e.innerText.trim() || e.ariaLabel || e.title || e.labels?.length
+                           || e.querySelector("img[alt]")))
             .map(e => e.outerHTML.slice(0, 200))"""
         )
         assert not unnamed, f"{path.name}: {unnamed}"
