@@ -27,9 +27,7 @@ def pytest_itemcollected(item):
     """Compare a record of claims without its measured digits: nbval's own patterns reach text alone."""
     if isinstance(item, IPyNbCell):
         sanitize_text = item.sanitize
-        item.sanitize = lambda value: (
-            without_digits(value) if isinstance(value, dict) else sanitize_text(value)
-        )
+        item.sanitize = lambda value: without_digits(value) if isinstance(value, dict) else sanitize_text(value)
 
 
 def without_digits(record: dict) -> dict:
@@ -68,6 +66,4 @@ def pytest_terminal_summary(terminalreporter, config):
         page = config.rootpath / "_build/html" / Path(path).with_suffix(".html")
         size = f"{page.stat().st_size / 1e6:7.2f}" if page.is_file() else f"{'unbuilt':>7}"
         notebook = (config.rootpath / path).stat().st_size / 1e6
-        terminalreporter.line(
-            f"{seconds[path]:7.1f} {memory[path] / 1e9:9.2f} {notebook:11.2f} {size}  {path}"
-        )
+        terminalreporter.line(f"{seconds[path]:7.1f} {memory[path] / 1e9:9.2f} {notebook:11.2f} {size}  {path}")

@@ -30,9 +30,7 @@ def address(root: Path) -> str:
     try:
         return config["repository"]["url"]
     except (KeyError, TypeError):
-        raise BookError(
-            "_config.yml has no repository.url: the repository's address belongs there."
-        ) from None
+        raise BookError("_config.yml has no repository.url: the repository's address belongs there.") from None
 
 
 def set_address(root: Path, new: str) -> list[Path]:
@@ -43,9 +41,7 @@ def set_address(root: Path, new: str) -> list[Path]:
     """
     old = address(root)
     if not _FORM.fullmatch(new) or new.endswith(".git"):
-        raise BookError(
-            f"{new!r} is no address of a repository: it must look like https://github.com/OWNER/NAME."
-        )
+        raise BookError(f"{new!r} is no address of a repository: it must look like https://github.com/OWNER/NAME.")
     (old_owner, old_name), (owner, name) = _FORM.fullmatch(old).groups(), _FORM.fullmatch(new).groups()
     # In one pass, so that no replacement is itself replaced.
     follow = {

@@ -93,9 +93,7 @@ def read_chapter(path: Path) -> Chapter:
         results = tuple(decide(row) for row in record["claims"])
         for row, result in zip(record["claims"], results, strict=True):
             if row["verdict"] != result.verdict:
-                raise ClaimError(
-                    f"it says that {row['id']} {row['verdict']}, its values say {result.verdict}"
-                )
+                raise ClaimError(f"it says that {row['id']} {row['verdict']}, its values say {result.verdict}")
         return Chapter(**found, results=results, scale=record["scale"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
@@ -125,9 +123,7 @@ def _record(notebook: dict) -> dict | None:
 def measured(result: Result) -> str:
     """What was measured, as plain text: mean, interval and seeds, or the exact value."""
     if result.claim.evidence == "measurement":
-        mean, low, high = (
-            _number(end, result.high - result.low) for end in (result.mean, result.low, result.high)
-        )
+        mean, low, high = (_number(end, result.high - result.low) for end in (result.mean, result.low, result.high))
         return f"{mean} [{low}, {high}], {result.n} seeds"
     numbers = " to ".join(dict.fromkeys((_number(result.low), _number(result.high))))
     cases = f", {result.n} cases" if result.n > 1 else ""

@@ -92,9 +92,7 @@ def open_mnist(root: Path) -> Source:
     splits = []
     for x, y, part in ((x_train, y_train, "training"), (x_test, y_test, "test")):
         if x.ndim != 3 or y.ndim != 1 or len(x) != len(y) or (len(y) and y.max() > 9):
-            raise DataError.about_files(
-                f"The {part} files are not MNIST's: images {x.shape}, labels {y.shape}.", raw
-            )
+            raise DataError.about_files(f"The {part} files are not MNIST's: images {x.shape}, labels {y.shape}.", raw)
         splits.append(Split.in_memory(torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y).long()))
     return Source("MNIST", *splits, n_classes=10, folder=raw)
 

@@ -201,9 +201,7 @@ class _InputCheck:
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         shape = tuple(args[0].shape[1:])
         if self.expected not in (shape, math.prod(shape)):
-            raise ValueError(
-                f"this network takes inputs [n, {_text(self.expected)}]; got [n, {_text(shape)}]"
-            )
+            raise ValueError(f"this network takes inputs [n, {_text(self.expected)}]; got [n, {_text(shape)}]")
 
 
 def _text(size: int | tuple[int, ...]) -> str:

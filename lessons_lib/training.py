@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from lessons_lib import engine
 from lessons_lib.data import Dataset
 from lessons_lib.ensemble import Ensemble
+from lessons_lib.memory import keep_freed_memory
 from lessons_lib.optimizers import OPTIMIZERS, Schedule, constant
 from lessons_lib.progress import bar
 from lessons_lib.settings import seed_for, settings
 
 # Where torch was imported before lessons_lib, the environment was read too early.
 torch.set_num_threads(settings.threads)
+keep_freed_memory()
 
 # A convolution's own work hides PyTorch's overhead above roughly this many multiply-adds a member and step;
 # beyond it grouped convolutions lose to plain ones (benchmarks/training.py shows both sides of it).

@@ -42,9 +42,7 @@ def no_network(monkeypatch):
 
 
 def same(a, b):
-    return all(
-        torch.equal(getattr(a, key), getattr(b, key)) for key in ("x_train", "y_train", "x_test", "y_test")
-    )
+    return all(torch.equal(getattr(a, key), getattr(b, key)) for key in ("x_train", "y_train", "x_test", "y_test"))
 
 
 def rows(x):

@@ -142,9 +142,7 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(model.eval()(x), model(x))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: mlp(64, 10), mnist1d_cnn, digits_cnn, lambda: small_alexnet(width=0.1)]
-)
+@pytest.mark.parametrize("build", [lambda: mlp(64, 10), mnist1d_cnn, digits_cnn, lambda: small_alexnet(width=0.1)])
 def test_an_input_of_another_size_is_refused_in_plain_words(build):
     for model in (build(), copy.deepcopy(build()), pickle.loads(pickle.dumps(build()))):
         with pytest.raises(ValueError, match=r"takes inputs \[n, .*\]; got \[n, 3, 9, 9\]"):

@@ -121,10 +121,6 @@ def test_seeds_are_the_same_in_another_process():
 
 @pytest.mark.parametrize("environment, threads", [({}, "1"), ({"LESSONS_THREADS": "3"}, "3")])
 def test_threads_are_fixed_before_numpy_loads(environment, threads):
-    code = (
-        "import lessons_lib, os, sys; assert 'numpy' not in sys.modules; print(os.environ['OMP_NUM_THREADS'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    code = "import lessons_lib, os, sys; assert 'numpy' not in sys.modules; print(os.environ['OMP_NUM_THREADS'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == threads

@@ -450,4 +450,3 @@ def test_search_finds_a_page(visit):
         link.get_attribute("href") for link in page.locator("#search-results li a").all()
     )
     assert not visit.wrong
-

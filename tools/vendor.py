@@ -92,9 +92,7 @@ def problems(vendor: Path = VENDOR) -> list[str]:
     found = [f"missing: {name}" for name in sorted(recorded.keys() - present)]
     found += [f"not in the manifest: {name}" for name in sorted(present - recorded.keys() - {MANIFEST})]
     found += [
-        f"changed: {name}"
-        for name in sorted(recorded.keys() & present)
-        if sha256(vendor / name) != recorded[name]
+        f"changed: {name}" for name in sorted(recorded.keys() & present) if sha256(vendor / name) != recorded[name]
     ]
     wanted = {(package.name, package.version) for package in PACKAGES}
     held = {(package["name"], package["version"]) for package in manifest["packages"]}
@@ -109,9 +107,7 @@ def fetch(package: Package, vendor: Path, scratch: Path) -> None:
     Raises RuntimeError naming the package where npm fails or a pattern finds nothing.
     """
     wanted = f"{package.name}@{package.version}"
-    packed = subprocess.run(
-        ["npm", "pack", wanted, "--pack-destination", str(scratch)], capture_output=True, text=True
-    )
+    packed = subprocess.run(["npm", "pack", wanted, "--pack-destination", str(scratch)], capture_output=True, text=True)
     if packed.returncode:
         raise RuntimeError(f"npm could not fetch {wanted}:\n{packed.stderr.strip()}")
     with tarfile.open(scratch / packed.stdout.split()[-1]) as archive:

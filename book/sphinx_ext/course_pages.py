@@ -154,8 +154,7 @@ class Tally(BookDirective):
             words += [nodes.Text(f" · {number} "), _verdict(verdict)]
         line = nodes.paragraph("", "", *words, classes=["tally"])
         parts = "".join(
-            f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>'
-            for verdict, number in counts.items()
+            f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>' for verdict, number in counts.items()
         )
         bar = nodes.raw("", f'<div class="tally-bar" aria-hidden="true">{parts}</div>', format="html")
         return [bar, line]

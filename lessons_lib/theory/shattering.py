@@ -111,9 +111,7 @@ def shatter(x: ArrayLike, y: ArrayLike, generator: np.random.Generator) -> Shatt
     return ShatteringNetwork(a, b, w)
 
 
-def shatter_deep(
-    x: ArrayLike, y: ArrayLike, depth: int, generator: np.random.Generator
-) -> DeepShatteringNetwork:
+def shatter_deep(x: ArrayLike, y: ArrayLike, depth: int, generator: np.random.Generator) -> DeepShatteringNetwork:
     """The same function in ``depth`` layers of width O(n / depth), with O(n + d) weights (Corollary 1).
 
     The first layer computes u = max(<a, x> - b_1, 0), once: no weight is shared here. Each of the depth - 2
