@@ -15,7 +15,7 @@ book: $(READY)  ## build the site from the stored results, and say where it is
 	@$(VENV)/bin/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build; exit 1; }
 
 test: book  ## everything that CI checks: style, units, rules, the site, and every chapter run again
-	@$(RUN) -m ruff check
+	@$(RUN) -m ruff check && $(RUN) -m ruff format --check --quiet
 	@$(RUN) -m pytest --nbval
 
 lab: $(READY)  ## JupyterLab on the chapters

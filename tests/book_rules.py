@@ -18,6 +18,7 @@ SETUP_CELL = address.setup_cell(address.address(Path(__file__).resolve().parent.
 OPENING = ["Set-up", "Claims"]
 CLOSING = ["Explore", "Verdicts", "What came after", "Exercises", "Bigger"]
 CODE_LINES = 30
+CODE_COLUMNS = 100  # nearly what the page's column holds
 MARKDOWN_CHARACTERS = 3000  # some 450 words: what fits a screen, or nearly
 NOTEBOOK_BYTES = 1.5e6
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -207,6 +208,9 @@ def fits_a_screen(notebook, name):
     for cell in notebook.cells:
         if cell.cell_type == "code" and (lines := cell.source.count("\n") + 1) > CODE_LINES:
             yield f"cell {first_line(cell)} has {lines} lines of code; {CODE_LINES} fit a screen"
+        widest = max(map(len, cell.source.splitlines()), default=0)
+        if cell.cell_type == "code" and widest > CODE_COLUMNS:
+            yield f"cell {first_line(cell)} has {widest} columns of code; {CODE_COLUMNS} fit the page"
         if cell.cell_type == "markdown" and (length := len(cell.source)) > MARKDOWN_CHARACTERS:
             yield f"cell {first_line(cell)} has {length} characters of text; cut it at {MARKDOWN_CHARACTERS}"
 

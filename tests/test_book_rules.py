@@ -146,6 +146,7 @@ BREAKAGES = [
     ("describes_figures", figure_lacks("figure", "name")),
     ("describes_figures", lambda n: cell(n, "plt.plot").outputs[0].data.update({"image/svg+xml": "<svg/>"})),
     ("fits_a_screen", lambda n: cell(n, "plt.plot").update(source="1\n" * (book_rules.CODE_LINES + 1))),
+    ("fits_a_screen", lambda n: cell(n, "plt.plot").update(source="1 + " * book_rules.CODE_COLUMNS + "1")),
     ("fits_a_screen", lambda n: n.cells.append(new_markdown_cell("long " * 700))),
     ("names_no_machine", output_text("saved to /home/ann/book/x.png")),
     ("names_no_machine", output_text("/tmp/ipykernel_77/1.py:2: UserWarning")),
