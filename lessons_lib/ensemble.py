@@ -77,12 +77,14 @@ class Ensemble:
         self.flat, self.buffers = flat, buffers
         self.flat_grad = torch.zeros_like(flat)
         self.parameters: dict[str, Tensor] = {}
+        self._gradients: list[Tensor] = []
         start = 0
         for name, parameter in self.template.named_parameters():
             shape, stop = (len(flat), *parameter.shape), start + parameter.numel()
             # Leaves that share memory with the flat vectors: the optimizer then works on two tensors,
             # however many layers there are.
             self.parameters[name] = flat[:, start:stop].view(shape).requires_grad_()
+            self._gradients.append(self.flat_grad[:, start:stop].view(shape))
             start = stop
 
     def __len__(self) -> int:
@@ -96,7 +98,8 @@ class Ensemble:
         """Write the gradient of each member's loss, ``losses`` [K], to ``flat_grad``."""
         # A member's loss depends on its own row only, so the gradient of the sum holds them all.
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
-        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self.flat_grad)
+        for place, gradient in zip(self._gradients, gradients, strict=True):
+            place.copy_(gradient)
 
     def keep(self, members: Tensor) -> None:
         """Go on with the members at these positions only."""
@@ -144,6 +147,8 @@ class _Pass:
             return self._batch_norm(module, prefix, weight, bias, x)
         if type(module) is nn.Dropout:
             return self._dropout(module, x) if self.training else x
+        if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+            return x.flatten(2)
         if isinstance(module, _ELEMENTWISE):
             return module(x)
         if type(module) in _CHANNELWISE:
