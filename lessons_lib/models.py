@@ -73,12 +73,12 @@ def mnist1d_cnn(n_classes: int = 10, *, channels: int = 25, dropout: float = 0.0
 def digits_cnn(
     n_classes: int = 10,
     *,
-    channels: Sequence[int] = (16, 32),
+    channels: Sequence[int] = (12, 24),
     hidden: int = 64,
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """A small convolutional network for scikit-learn's digits: 38,282 weights at its default sizes.
+    """A small convolutional network for scikit-learn's digits: 28,026 weights at its default sizes.
 
     Inputs [n, 1, 8, 8], outputs [n, n_classes]. Two 3x3 convolutions, the first of stride 2, each with ReLU; a
     hidden layer with ReLU; a linear layer. ``batch_norm`` puts batch norm, without learnable scale and shift as

@@ -96,7 +96,7 @@ def test_response_normalization_has_tensorflows_constants():
     ("model", "shape", "count"),
     [
         (mnist1d_cnn(), (1, 40), (5 + 1) * 25 + 2 * (75 + 1) * 25 + (125 + 1) * 10),
-        (digits_cnn(), (1, 8, 8), (9 + 1) * 16 + (144 + 1) * 32 + (512 + 1) * 64 + (64 + 1) * 10),
+        (digits_cnn(), (1, 8, 8), (9 + 1) * 12 + (108 + 1) * 24 + (384 + 1) * 64 + (64 + 1) * 10),
         (mlp(40, 100, 100, 10), (1, 40), 41 * 100 + 101 * 100 + 101 * 10),
     ],
     ids=["mnist1d_cnn", "digits_cnn", "mlp"],
