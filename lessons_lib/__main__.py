@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "run",
         help="execute a chapter in a fresh kernel, into a folder under runs/",
-        description="Execute a chapter into runs/CHAPTER-SCALE-seedN: notebook.ipynb and verdicts.json. "
-        "What is not given comes from the LESSONS_* variables.",
+        description="Execute a chapter into runs/CHAPTER-SCALE-seedN, followed by what --set changes: "
+        "notebook.ipynb and verdicts.json. What is not given comes from the LESSONS_* variables.",
     )
     command.add_argument("chapter")
     command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
@@ -72,13 +72,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _assignment(text: str) -> tuple[str, object]:
-    """A name and a Python literal, from NAME=VALUE."""
+    """A name and a Python literal that JSON can keep, from NAME=VALUE."""
     name, separator, value = text.partition("=")
     try:
         if not (separator and name.isidentifier()):
             raise ValueError
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        literal = ast.literal_eval(value)
+        json.dumps(literal, allow_nan=False)  # what verdicts.json could not record is refused before it runs
+        return name, literal
+    except (ValueError, SyntaxError, TypeError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not NAME=VALUE with a Python literal for a value, as n_train=1000 is"
         ) from None

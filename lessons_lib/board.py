@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from lessons_lib import notebooks
-from lessons_lib.claims import EVIDENCE, RECORD_TYPE, SYMBOLS, ClaimError, Result, _number, decide
+from lessons_lib.claims import EVIDENCE, SYMBOLS, ClaimError, Result, _number, decide
 
 VERDICTS = tuple(SYMBOLS)
 
@@ -79,8 +79,8 @@ def read_chapter(path: Path) -> Chapter:
     found = {"part": path.parent.name, "stem": path.stem, "title": path.stem, "path": path}
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        found["title"] = _title(notebook) or path.stem
-        record = _record(notebook)
+        found["title"] = notebooks.title(notebook) or path.stem
+        record = notebooks.record(notebook)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem = f"is not a notebook that can be read ({type(error).__name__}: {error})"
         return Chapter(**found, problem=f"{path.stem} {problem}.")
@@ -99,25 +99,6 @@ def read_chapter(path: Path) -> Chapter:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         problem = f"has a damaged record: {reason}; execute it again: python -m lessons_lib store {path.stem}"
         return Chapter(**found, problem=f"{path.stem} {problem}.")
-
-
-def _title(notebook: dict) -> str:
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "markdown":
-            for line in "".join(cell["source"]).splitlines():
-                if line.startswith("# "):
-                    return line[2:].strip()
-    return ""
-
-
-def _record(notebook: dict) -> dict | None:
-    stored = [
-        output["data"][RECORD_TYPE]
-        for cell in notebook["cells"]
-        for output in cell.get("outputs", ())
-        if RECORD_TYPE in output.get("data", {})
-    ]
-    return stored[-1] if stored else None
 
 
 def measured(result: Result) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+INJECTED = "injected-parameters"  # papermill's tag
 VERSIONS_OF = ("lessons_lib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d")
 
 
@@ -43,9 +44,18 @@ class Chapter:
 
     @property
     def title(self) -> str:
-        """The notebook's first heading."""
-        first = json.loads(self.path.read_text(encoding="utf-8"))["cells"][0]
-        return "".join(first["source"]).partition("\n")[0].lstrip("# ")
+        """The notebook's title."""
+        return title(json.loads(self.path.read_text(encoding="utf-8")))
+
+
+def title(notebook: Mapping) -> str:
+    """The first heading of a notebook, as nbformat or as plain JSON; empty if it has none."""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+    return ""
 
 
 def root() -> Path:
@@ -114,10 +124,11 @@ def run(
     """Execute a chapter in a fresh kernel, into ``runs/CHAPTER-SCALE-seedN``, never over the book.
 
     ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from
-    the LESSONS_* variables. ``parameters`` replace values that the chapter's cell tagged ``parameters``
-    assigns; such a run's folder is called ``...-changed``. The folder receives ``notebook.ipynb``, rewritten
-    after every cell, and, once all have run, ``verdicts.json``. Raises SettingsError before the first cell for
-    settings that cannot be met, and BookError naming the cell that failed.
+    the LESSONS_* variables. ``parameters``, name to JSON value, replace what the chapter's cell tagged
+    ``parameters`` assigns, and are part of the folder's name: ``...-seed0-n_train=1000``. The folder receives
+    ``notebook.ipynb``, rewritten after every cell, and, once all have run, ``verdicts.json``. Raises
+    SettingsError before the first cell for settings that cannot be met, and BookError for parameters that the
+    chapter does not have or naming the cell that failed.
     """
     book = book or root()
     environment = dict(os.environ)
@@ -139,20 +150,23 @@ def store(chapter: Chapter, *, book: Path | None = None) -> Run:
 
 
 def inject(notebook: NotebookNode, parameters: Mapping[str, object], name: str):
-    """Assign ``parameters`` anew at the end of the cell tagged ``parameters``, in place.
+    """Assign ``parameters`` anew in a cell of their own, right after the one tagged ``parameters``, in place.
 
     Raises BookError where there is no such cell, or where it does not assign one of the names.
     """
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    from nbformat.v4 import new_code_cell
+
+    tagged = [index for index, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise BookError(f"{name} has {len(tagged)} cells tagged 'parameters'; to set its parameters it takes one.")
-    known = assigned(tagged[0].source)
+    known = assigned(notebook.cells[tagged[0]].source)
     for parameter in parameters:
         if parameter not in known:
             close = difflib.get_close_matches(parameter, known, n=1)
             guess = f" Did you mean {close[0]}?" if close else ""
             raise BookError(f"{name} has no parameter {parameter!r}.{guess} It has: {', '.join(known)}.")
-    tagged[0].source += "".join(f"\n{parameter} = {value!r}" for parameter, value in parameters.items())
+    source = "\n".join(f"{parameter} = {value!r}" for parameter, value in parameters.items())
+    notebook.cells.insert(tagged[0] + 1, new_code_cell(source, metadata={"tags": [INJECTED]}))
 
 
 def assigned(source: str) -> list[str]:
@@ -178,8 +192,7 @@ def _execute(
     _clear(notebook)
     if parameters:
         inject(notebook, parameters, chapter.name)
-    changed = "-changed" if parameters else ""
-    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{changed}"
+    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters or {})}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
@@ -189,13 +202,16 @@ def _execute(
     client.reset_execution_trackers()
     code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source]
     start = time.perf_counter()
-    peak_memory = 0
+    peak_memory = number = 0
     # What a dying kernel says last, it says on its own standard error.
     with open(folder / "kernel.log", "w") as log:
         with client.setup_kernel(env=environment, cwd=str(chapter.path.parent), stderr=log, cleanup_kc=True):
-            for number, (index, cell) in enumerate(tqdm(code, chapter.name, unit="cell", disable=None), start=1):
+            for index, cell in tqdm(code, chapter.name, unit="cell", disable=None):
+                # An injected cell does not count: the others keep the numbers that a reader knows.
+                own = INJECTED not in cell.metadata.get("tags", [])
+                number += own
                 try:
-                    client.execute_cell(cell, index, execution_count=number)
+                    client.execute_cell(cell, index, execution_count=number, store_history=own)
                 except (CellExecutionError, DeadKernelError) as error:
                     said = "the kernel died" if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
                     raise BookError(
@@ -220,6 +236,16 @@ def _execute(
     }
     (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return done
+
+
+def _suffix(parameters: Mapping[str, object]) -> str:
+    """What tells a run with ``parameters`` apart, as the end of a folder's name."""
+    told = "".join(f"-{name}={value}" for name, value in sorted(parameters.items()))
+    plain = re.sub(r"[^\w.=+-]", "_", told)
+    if plain == told and len(told) <= 60:
+        return told
+    # Too long for a folder's name, or with characters that it cannot have: a hash keeps two of them apart.
+    return f"{plain[:50]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
 def _first_line(source: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lessons_lib import address
 from lessons_lib.claims import MIN_SEEDS, RECORD_TYPE, decide
-from lessons_lib.notebooks import WIDGET_STATE
+from lessons_lib.notebooks import WIDGET_STATE, assigned
 
 SETUP_CELL = address.setup_cell(address.address(Path(__file__).resolve().parent.parent))
 OPENING = ["Set-up", "Claims"]
@@ -116,6 +116,21 @@ def imports_the_library_first(notebook, name):
                 if module in NUMERICAL:
                     yield f"it imports {module} before lessons_lib"
                     return
+
+
+def keeps_its_sizes_in_one_cell(notebook, name):
+    """Every size stands in one cell tagged ``parameters``, where ``run --set`` can replace any of them."""
+    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        yield f"{len(cells)} of its cells are tagged 'parameters'; one must be, with every size"
+    for cell in cells:
+        sizes = set(assigned(cell.source))
+        for node in ast.parse(cell.source).body:
+            line = ast.unparse(node)
+            if not isinstance(node, ast.Assign) or not all(isinstance(target, ast.Name) for target in node.targets):
+                yield f"{line!r} in its cell tagged 'parameters' is no assignment to a name"
+            elif read := sizes & {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}:
+                yield f"{line!r} in its cell tagged 'parameters' would miss another {', '.join(sorted(read))}"
 
 
 def has_every_part(notebook, name):
@@ -255,6 +270,7 @@ RULES = [
     has_widgets_with_state,
     sets_up_first,
     imports_the_library_first,
+    keeps_its_sizes_in_one_cell,
     has_every_part,
     states_claims_before_results,
     verdicts_follow_from_values,

@@ -122,7 +122,9 @@ def test_places_that_name_the_repository_agree():
     assert ("README.md", own) in named
 
 
-@pytest.mark.parametrize("wrong", ["n_train", "n_train=", "2x=1", "n_train=many"])
+@pytest.mark.parametrize(
+    "wrong", ["n_train", "n_train=", "2x=1", "n_train=many", "n_train={1, 2}", "n_train=1e999", "n_train={[]: 1}"]
+)
 def test_parameters_are_literals(book, capsys, wrong):
     with pytest.raises(SystemExit):
         main(["run", "toy", "--set", wrong])
@@ -130,5 +132,7 @@ def test_parameters_are_literals(book, capsys, wrong):
 
 
 def test_parameters_reach_the_chapter(book, capsys):
-    assert main(["run", "toy", "--set", "n_train=1"]) == 1
-    assert "toy has 0 cells tagged 'parameters'" in capsys.readouterr().err
+    assert main(["run", "toy", "--set", "widht=3"]) == 1
+    assert "toy has no parameter 'widht'. Did you mean width? It has: width." in capsys.readouterr().err
+    assert main(["run", "toy", "--set", "width=3"]) == 0
+    assert capsys.readouterr().out.endswith("toy-lesson-seed0-width=3\n")

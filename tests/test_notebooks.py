@@ -176,17 +176,48 @@ def test_what_is_no_notebook_is_refused(tmp_path):
 def parametrized():
     made = small("n_train = 5\nwidth = 4  # units")
     made.cells[1].metadata["tags"] = ["parameters"]
-    made.cells.append(new_code_cell("print(n_train * width)"))
+    made.cells += [new_code_cell("print(n_train * width)"), new_code_cell("1 / (n_train - 8)")]
     return made
 
 
 def test_parameters_replace_what_the_chapter_assigns_and_are_recorded(tmp_path):
     book = toys.make_book(tmp_path, small=parametrized())
     done = notebooks.run(notebooks.find("small", book), book=book, parameters={"n_train": 7})
-    assert done.notebook.cells[2].outputs[0].text == "28\n"
-    assert done.folder.name == "small-lesson-seed0-changed"
+    before, injected, after, _ = done.notebook.cells[1:]
+    assert (before.source, after.outputs[0].text) == ("n_train = 5\nwidth = 4  # units", "28\n")
+    assert (injected.source, injected.metadata.tags) == ("n_train = 7", ["injected-parameters"])
+    assert done.folder.name == "small-lesson-seed0-n_train=7"
     assert json.loads((done.folder / "verdicts.json").read_text())["parameters"] == {"n_train": 7}
-    assert nbformat.read(notebooks.find("small", book).path, 4).cells[1].source.startswith("n_train = 5")
+    assert len(notebooks.read(notebooks.find("small", book).path).cells) == 4
+
+
+def test_cells_keep_their_numbers_when_parameters_are_set(tmp_path):
+    book = toys.make_book(tmp_path, small=parametrized())
+    with pytest.raises(BookError, match=r"small, code cell 3 \(1 / \(n_train - 8\)\): ZeroDivisionError"):
+        notebooks.run(notebooks.find("small", book), book=book, parameters={"n_train": 8})
+    (folder,) = (book / "runs").iterdir()
+    cells = notebooks.read(folder / "notebook.ipynb").cells
+    assert [cell.execution_count for cell in cells[1:4]] == [1, 1, 2]
+    assert "Cell In[3]" in re.sub(r"\x1b\[[\d;]*m", "", "".join(cells[4].outputs[0].traceback))
+
+
+def test_runs_with_other_parameters_have_other_folders():
+    names = [
+        notebooks._suffix(parameters)
+        for parameters in (
+            {},
+            {"b": 1, "a": 2.5},
+            {"a": [1, 2]},
+            {"a": (1, 2)},
+            {"a": "../x"},
+            {"a": "x" * 300},
+            {"a": "x" * 301},
+        )
+    ]
+    assert names[:2] == ["", "-a=2.5-b=1"]
+    assert notebooks._suffix({"a": 2.5, "b": 1}) == names[1]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w.=+-]{0,60}", name) for name in names)
 
 
 def test_parameters_that_are_not_there_are_refused_with_those_that_are(tmp_path):

@@ -22,10 +22,11 @@ CELLS = [
     ("code", address.setup_cell(ADDRESS), {"tags": ["setup"]}),
     (
         "code",
-        "from lessons_lib.claims import Claim, Claims, above\nfrom lessons_lib.settings import settings\n\n"
+        "from lessons_lib.claims import Claim, Claims, above\nfrom lessons_lib.settings import scale, settings\n\n"
         "import ipywidgets as widgets\nimport matplotlib.pyplot as plt\n\nprint(settings)",
         {"tags": ["nbval-ignore-output"]},
     ),
+    ("code", "width = scale(lesson=1, paper=2)  # of the line", {"tags": ["parameters"]}),
     "## Claims",
     (
         "code",
@@ -38,7 +39,7 @@ CELLS = [
     "## It is large",
     ("code", "values = [2.0, 2.1, 2.2, 2.1, 2.0]\nclaims['C1'].measure(values)", {}),
     ("code", "claims['C2'].measure(2 + 2)", {}),
-    ("code", "plt.plot(values)\nplt.show()", {"mystnb": FIGURE}),
+    ("code", "plt.plot(values, linewidth=width)\nplt.show()", {"mystnb": FIGURE}),
     "## Explore",
     (
         "code",
@@ -60,6 +61,45 @@ CLAIMS = [
     CELLS[0],
     ("code", "from lessons_lib.claims import Claim, Claims, above", {}),
     *(cell for cell in CELLS if "claims" in cell[1] and "import" not in cell[1]),
+]
+
+
+# What a page has to show: mathematics, a citation, verdicts of both kinds, a picture, and figures to explore.
+PAGE = [
+    "# A toy chapter\n\nThat $a^2 + b^2 = c^2$ is in {cite:t}`zhang2017rethinking`.",
+    (
+        "code",
+        """\
+from lessons_lib.claims import Claim, Claims, above, below
+claims = Claims(
+    "toy",
+    Claim("C1", "The sum $a + b$ is large.", paper="3.1 (Table 1)", quantity="sum", holds=above(1), null=0),
+    Claim("C2", "The norm is small.", paper="below 2", quantity="norm", holds=below(2), evidence="exact"),
+)
+claims["C1"].measure([2.9, 3.0, 3.1, 3.2, 3.3])
+claims["C2"].measure(2.5, note="It is not, on this data.")
+claims.verdicts()""",
+        {},
+    ),
+    "## Explore",
+    (
+        "code",
+        "import matplotlib.pyplot as plt\nplt.plot([0, 1], [1, 0])\nplt.show()",
+        {"mystnb": {"image": {"alt": "A line that falls from 1 to 0."}}},
+    ),
+    (
+        "code",
+        """\
+from lessons_lib.explore import explore
+def draw(depth, data):
+    figure, axes = plt.subplots(figsize=(2, 1))
+    axes.bar([0, 1], [depth, data])
+    return figure
+def describe(depth, data):
+    return f"Depth {depth}, data {data}."
+explore(draw, describe=describe, depth=[2, 4, 8], data={"true": 1, "random": 5})""",
+        {"tags": ["nbval-ignore-output"]},
+    ),
 ]
 
 
