@@ -22,10 +22,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import toy_chapter
+import toys
 import yaml
+from nbclient import NotebookClient
 
-from lessons_lib import address, board
+from lessons_lib import address, board, notebooks
 
 ROOT = Path(__file__).parent.parent
 TOY = "book/w3-foundations/toy"
@@ -90,7 +91,9 @@ def build(source: Path) -> Site:
 def site(tmp_path_factory):
     """The book with a toy chapter, listed in the course's table and in the table of contents."""
     source = copy_book(tmp_path_factory.mktemp("site"), chapters=True)
-    toy_chapter.write_executed(source / f"{TOY}.ipynb")
+    toy = toys.notebook(toys.PAGE)
+    NotebookClient(toy, timeout=60, kernel_name="python3").execute()
+    notebooks.write(toy, source / f"{TOY}.ipynb")
     add_to_contents(source, TOY)
     course = yaml.safe_load((source / "book" / "course.yml").read_text())
     row = {"paper": "Toys", "venue": "T", "url": "https://example.org", "chapter": "toy", "question": "Is it fun?"}
@@ -246,7 +249,7 @@ def test_a_chapter_without_verdicts_fails_the_build_by_name(site, tmp_path):
     source = copy_book(tmp_path, chapters=False)
     stem = board.course(source)[0]["rows"][0]["chapter"]
     notebook = source / "book" / "w3-foundations" / f"{stem}.ipynb"
-    toy_chapter.write(toy_chapter.notebook(stem), notebook)
+    notebooks.write(toys.notebook(toys.PAGE), notebook)
     add_to_contents(source, f"book/w3-foundations/{stem}")
     with pytest.raises(AssertionError, match=f"{stem} holds no verdicts; execute it"):
         build(source)
