@@ -110,6 +110,16 @@ class Ensemble:
             {name: buffer[members].clone() for name, buffer in self.buffers.items()},
         )
 
+    @torch.no_grad()
+    def load(self, k: int, model: nn.Module) -> None:
+        """Give member k the weights and buffers of ``model``. Raises ValueError for another architecture."""
+        state = dict(model.named_parameters()) | dict(model.named_buffers())
+        own = self.parameters | self.buffers
+        if {n: v.shape for n, v in state.items()} != {n: v.shape[1:] for n, v in own.items()}:
+            raise ValueError("the network to start from has other parameters or buffers than the one that is trained")
+        for name, value in state.items():
+            own[name][k].copy_(value)
+
     def member(self, k: int) -> nn.Module:
         """Member k as an ordinary module in evaluation mode, with weights of its own."""
         model = copy.deepcopy(self.template)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,15 @@ class Member:
     momentum: float
     weight_decay: float
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    start: nn.Module | None = None
+    trains: Callable[[str], bool] | None = None
+    adversarial: float = 0.0
 
     def __str__(self) -> str:
         return f"condition {self.condition!r}, seed {self.seed}"
+
+
+_CHANGEABLE = {item.name for item in fields(Member)} - {"condition", "seed"}
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,9 @@ class _Plan:
 
     def member(self) -> Member:
         changed = dict(self.change(self.base.seed) if callable(self.change) else self.change)
-        allowed = {"data", "lr", "momentum", "weight_decay", "augment"}
-        if unknown := set(changed) - allowed:
+        if unknown := set(changed) - _CHANGEABLE:
             raise ValueError(
-                f"condition {self.base.condition!r} changes {sorted(unknown)}; it can change: {sorted(allowed)}"
+                f"condition {self.base.condition!r} changes {sorted(unknown)}; it can change: {sorted(_CHANGEABLE)}"
             )
         return replace(self.base, **changed)
 
@@ -107,6 +112,7 @@ class Recipe:
     loss: Loss
     stop: Mapping[str, float]
     evaluate_every: int
+    checkpoints: frozenset[int]
     hooks: Sequence[Callable[[Step], None]]
     measures: Mapping[str, Callable[[Ensemble, Sequence[Member]], Tensor]]
     device: torch.device
@@ -144,7 +150,7 @@ class Runs:
     steps_per_epoch: int
     how: str
     seconds: float
-    _models: dict[tuple[str, int], nn.Module] = field(repr=False)
+    _models: dict[tuple[str, int], dict[int, nn.Module]] = field(repr=False)
 
     @property
     def final(self) -> xr.Dataset:
@@ -158,13 +164,19 @@ class Runs:
         last = self.final.drop_vars("epoch")
         return self.history.where(self.history["epoch"] <= self.stopped, last)
 
-    def model(self, condition: str, seed: int) -> nn.Module:
-        """The trained network of one member, in evaluation mode, on the CPU. Raises KeyError with the choices."""
-        try:
-            return self._models[condition, seed]
-        except KeyError:
+    def model(self, condition: str, seed: int, epoch: int | None = None) -> nn.Module:
+        """The network of one member, in evaluation mode, on the CPU: at the end, or at one of the ``checkpoints``.
+
+        A member that had stopped before a checkpoint has its last weights there. Raises KeyError with the choices.
+        """
+        if (condition, seed) not in self._models:
             conditions, seeds = (self.history[name].values.tolist() for name in ("condition", "seed"))
-            raise KeyError(f"no member ({condition!r}, {seed}); conditions: {conditions}; seeds: {seeds}") from None
+            raise KeyError(f"no member ({condition!r}, {seed}); conditions: {conditions}; seeds: {seeds}")
+        kept = self._models[condition, seed]
+        epoch = int(self.stopped.sel(condition=condition, seed=seed)) if epoch is None else epoch
+        if epoch not in kept:
+            raise KeyError(f"no checkpoint at epoch {epoch}; kept are those at {sorted(kept)}")
+        return kept[epoch]
 
     def __repr__(self) -> str:
         shape = " x ".join(f"{size} {name}s" for name, size in self.stopped.sizes.items())
@@ -188,6 +200,7 @@ def fit(
     loss: Loss = cross_entropy,
     stop: Mapping[str, float] | None = None,
     evaluate_every: int = 1,
+    checkpoints: Sequence[int] = (),
     hooks: Sequence[Callable[[Step], None]] = (),
     measures: Mapping[str, Callable[[Ensemble, Sequence[Member]], Tensor]] | None = None,
     how: str = "auto",
@@ -202,8 +215,12 @@ def fit(
         seeds: one a repetition; the same seeds serve every condition, so conditions can be compared in pairs.
         epochs: passes over the training set, at most. The last batch of a pass may be smaller.
         batch_size, lr, momentum, weight_decay: the optimizer's (momentum is Adam's beta1).
-        conditions: name -> what it changes (any of data, lr, momentum, weight_decay, augment), or a function
-            that gives this for a seed, for corruptions that are drawn anew each time.
+        conditions: name -> what it changes, or a function that gives this for a seed, for corruptions that
+            are drawn anew each time. It can change data, lr, momentum, weight_decay, augment, and:
+            ``start``: a network to start from, in place of a new one (its optimizer starts afresh);
+            ``trains``: f(parameter's name) -> whether it is trained; the others stay as they start;
+            ``adversarial``: epsilon of fast gradient sign training (Goodfellow et al. 2015, eq. 5 with equal weights):
+            the mean of the losses on a batch and on batch + epsilon sign(gradient of the loss by the batch).
         augment: f(batch [B, ...], generator) -> batch, applied to each training batch of a member.
         optimizer: "sgd" or "adam".
         schedule: factor on the learning rate as a function of the epoch (optimizers.py).
@@ -211,6 +228,7 @@ def fit(
         stop: histories and the value at which a member is done, e.g. {"train_accuracy": 1.0}: it stops once
             every accuracy is at least, and every loss at most, its value. Looked at when evaluated.
         evaluate_every: epochs between evaluations.
+        checkpoints: epochs after which the networks are kept for ``Runs.model``; 0 keeps them as they start.
         hooks: called after every step with a Step.
         measures: name -> f(ensemble, members) -> [K], recorded at every evaluation.
         how: "together" (one batched pass), "one by one" (over LESSONS_ENGINE's workers), or "auto".
@@ -219,7 +237,8 @@ def fit(
 
     Raises:
         DivergenceError: a loss became NaN or infinite; names the member and the step, and keeps the history.
-        ValueError: for an unknown choice, or sets whose sizes differ in one batched pass.
+        ValueError: for an unknown choice, sets whose sizes differ in one batched pass, a ``start`` of another
+            architecture, or ``trains`` that trains nothing.
     """
     _check(how, _CHOICES, "how")
     _check(optimizer, tuple(OPTIMIZERS), "optimizer")
@@ -233,10 +252,12 @@ def fit(
         for condition, change in (conditions or {"all": {}}).items()
         for seed in seeds
     ]
+    if late := [epoch for epoch in checkpoints if not 0 <= epoch <= epochs]:
+        raise ValueError(f"checkpoints at {late} lie outside the training's epochs 0 to {epochs}")
     device = torch.device(device or settings.device)
     recipe = Recipe(
         build, epochs, batch_size, optimizer, schedule, loss, dict(stop or {}), evaluate_every,
-        tuple(hooks), dict(measures or {}), device,
+        frozenset(checkpoints), tuple(hooks), dict(measures or {}), device,
     )  # fmt: skip
     if how == "auto":
         how = _faster(recipe, plans)
@@ -289,7 +310,7 @@ class _Result:
     steps_per_epoch: int = 0
     epoch: int = 0
     reached: bool = False
-    model: nn.Module | None = None
+    models: dict[int, nn.Module] = field(default_factory=dict)
 
 
 class _Sets:
@@ -346,6 +367,10 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
     device = recipe.device
     members = [plan.member() for plan in plans]
     ensemble = Ensemble.from_seeds(recipe.build, [member.seed for member in members], device)
+    for k, member in enumerate(members):
+        if member.start is not None:
+            ensemble.load(k, member.start)
+    trained, adversarial = _trained(ensemble, members), _column(members, "adversarial", device)
     train = _Sets([(m.data.x_train, m.data.y_train) for m in members], device)
     test = _Sets([(m.data.x_test, m.data.y_test) for m in members], device)
     orders = [torch.Generator().manual_seed(seed_for("batches", m.seed)) for m in members]
@@ -355,6 +380,8 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
     results = [_Result(member.condition, member.seed, steps_per_epoch=steps) for member in members]
     alive = list(range(len(members)))
     _evaluate(recipe, ensemble, train, test, members, results)
+    if 0 in recipe.checkpoints:
+        _keep(ensemble, results, 0)
 
     for epoch in range(recipe.epochs):
         active = [members[k] for k in alive]
@@ -365,13 +392,18 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
             x, y = train.batch(index)
             if any(member.augment for member in active):
                 x = _augmented(x, active, [orders[k] for k in alive])
-            each = recipe.loss(ensemble(x, training=True), y)
+            if adversarial.any():
+                each = _adversarial_loss(recipe.loss, ensemble, x, y, adversarial)
+            else:
+                each = recipe.loss(ensemble(x, training=True), y)
             ensemble.backward(each)
             losses[step] = each.detach()
             at = epoch + step / steps
             with torch.no_grad():
                 if decay.any():
                     ensemble.flat_grad.addcmul_(ensemble.flat, decay)
+                if trained is not None:
+                    ensemble.flat_grad.mul_(trained)
                 optimizer.step(ensemble.flat, ensemble.flat_grad, lr * recipe.schedule(at))
             for hook in recipe.hooks:
                 number = epoch * steps + step + 1
@@ -380,6 +412,8 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
         if not losses.isfinite().all():
             _diverged(losses, active, epoch, recipe, results)
         progress(1)
+        if epoch + 1 in recipe.checkpoints:
+            _keep(ensemble, [results[k] for k in alive], epoch + 1)
         last = epoch + 1 == recipe.epochs
         if (epoch + 1) % recipe.evaluate_every and not last:
             continue
@@ -389,8 +423,10 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
         _evaluate(recipe, ensemble, train, test, active, current)
         done = [position for position, result in enumerate(current) if _met(recipe.stop, result)]
         for position in range(len(alive)) if last else done:
-            current[position].reached = position in done
-            current[position].model = ensemble.member(position).cpu()
+            result, model = current[position], ensemble.member(position).cpu()
+            result.reached = position in done
+            later = {checkpoint for checkpoint in recipe.checkpoints if checkpoint > epoch}
+            result.models |= dict.fromkeys({epoch + 1} | later, model)
         if done and not last:
             going = torch.tensor([p for p in range(len(alive)) if p not in set(done)], dtype=torch.long)
             alive = [alive[p] for p in going.tolist()]
@@ -400,8 +436,40 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
             ensemble.keep(going)
             for part in (optimizer, train, test):
                 part.keep(on_device)
-            lr, decay = lr[on_device], decay[on_device]
+            lr, decay, adversarial = lr[on_device], decay[on_device], adversarial[on_device]
+            trained = None if trained is None else trained[on_device]
     return results
+
+
+def _keep(ensemble: Ensemble, results: Sequence[_Result], epoch: int) -> None:
+    for k, result in enumerate(results):
+        result.models[epoch] = ensemble.member(k).cpu()
+
+
+def _trained(ensemble: Ensemble, members: Sequence[Member]) -> Tensor | None:
+    """1 for each weight [K, P] that is trained, 0 for the others; None where all are."""
+    if all(member.trains is None for member in members):
+        return None
+    mask = torch.ones_like(ensemble.flat)
+    sizes = {name: parameter[0].numel() for name, parameter in ensemble.parameters.items()}
+    for row, member in zip(mask, members, strict=True):
+        if member.trains is None:
+            continue
+        chosen = [bool(member.trains(name)) for name in sizes]
+        if not any(chosen):
+            raise ValueError(f"{member} trains no parameter; its network has: {', '.join(sizes)}")
+        for part, used in zip(row.split(list(sizes.values())), chosen, strict=True):
+            part.fill_(float(used))
+    return mask
+
+
+def _adversarial_loss(loss: Loss, ensemble: Ensemble, x: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
+    """Each member's mean loss, [K], of its batch and of the batch moved by epsilon [K, 1] against it."""
+    x = x.detach().requires_grad_()
+    clean = loss(ensemble(x, training=True), y)
+    (slope,) = torch.autograd.grad(clean.sum(), x, retain_graph=True)
+    moved = x.detach() + epsilon.view(-1, *[1] * (x.dim() - 1)) * slope.sign()
+    return 0.5 * (clean + loss(ensemble(moved, training=True), y))
 
 
 def _augmented(x: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator]) -> Tensor:
@@ -486,5 +554,5 @@ def _collect(results, recipe, how, seconds) -> Runs:
         steps_per_epoch=results[0].steps_per_epoch,
         how=how,
         seconds=seconds,
-        _models={(result.condition, result.seed): result.model for result in results},
+        _models={(result.condition, result.seed): result.models for result in results},
     )

@@ -182,6 +182,83 @@ def test_custom_measure_is_recorded_at_each_evaluation():
         assert runs.history["norm"].sel(seed=seed, epoch=3).item() == pytest.approx(weights.norm().item(), rel=1e-5)
 
 
+def test_adversarial_training_equals_a_plain_torch_loop():
+    build, shape = NETS["mlp"]
+    data, seed, epsilon = toy(shape), SEEDS[1], 0.2
+    conditions = {"plain": {}, "adversarial": {"adversarial": epsilon}}
+    runs = fit(build, data, seeds=SEEDS, how="together", conditions=conditions, **common)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build()
+    opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    order = torch.Generator().manual_seed(training.seed_for("batches", seed))
+    for _ in range(3):
+        for index in torch.randperm(40, generator=order).split(16):
+            x, y = data.x_train[index].requires_grad_(), data.y_train[index]
+            (slope,) = torch.autograd.grad(F.cross_entropy(model(x), y), x)
+            moved = x.detach() + epsilon * slope.sign()
+            loss = 0.5 * (F.cross_entropy(model(x), y) + F.cross_entropy(model(moved), y))
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+    outputs = model(data.x_test)
+    torch.testing.assert_close(runs.model("adversarial", seed)(data.x_test), outputs, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(runs.model("plain", seed)(data.x_test), outputs, atol=1e-2)
+
+
+def test_only_the_chosen_parameters_are_trained():
+    build, shape = NETS["mlp"]
+    data, seed = toy(shape), SEEDS[1]
+    conditions = {"all": {}, "last": {"trains": lambda name: name.startswith("3."), "weight_decay": 0.1}}
+    runs = fit(build, data, seeds=SEEDS, conditions=conditions, checkpoints=[0], **common)
+    start, end = runs.model("last", seed, epoch=0), runs.model("last", seed)
+    assert torch.equal(start[1].weight, end[1].weight) and torch.equal(start[1].bias, end[1].bias)
+    assert not torch.equal(start[3].weight, end[3].weight)
+    assert not torch.equal(runs.model("all", seed)[1].weight, start[1].weight)
+    # Training the readout alone is training a linear model on fixed features.
+    features = lambda x: start[:3](x).detach()  # noqa: E731
+    fixed = Dataset("features", features(data.x_train), data.y_train, features(data.x_test), data.y_test, 4)
+    readout = nn.Sequential(start[3])
+    alone = fit(lambda: readout, fixed, seeds=[seed], weight_decay=0.1, **common)
+    torch.testing.assert_close(alone.model("all", seed)[0].weight, end[3].weight, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="condition 'none', seed 11 trains no parameter; its network has: 1.weight"):
+        fit(build, data, seeds=SEEDS, conditions={"none": {"trains": lambda name: False}}, **common)
+
+
+@pytest.mark.parametrize("how", ["together", "one by one"])
+def test_training_goes_on_from_a_checkpoint(how):
+    build, shape = NETS["mlp with batch norm"]
+    data, seed = toy(shape), SEEDS[1]
+    # Whole batches without momentum: what comes next depends on the weights alone.
+    plain = dict(seeds=SEEDS, batch_size=40, lr=0.05, momentum=0.0, how=how)
+    whole = fit(build, data, epochs=3, checkpoints=[0, 1, 3], **plain)
+    rest = {"rest": lambda seed: {"start": whole.model("all", seed, epoch=1)}, "new": {}}
+    gone_on = fit(build, data, epochs=2, conditions=rest, **plain)
+    for name in ("train_loss", "test_accuracy"):
+        expected = whole.history[name].sel(epoch=[1, 2, 3]).values[0]
+        np.testing.assert_allclose(gone_on.history[name].sel(condition="rest"), expected, atol=1e-6)
+    torch.testing.assert_close(gone_on.model("rest", seed)(data.x_test), whole.model("all", seed)(data.x_test))
+    # The other condition of the same call starts anew, and a checkpoint is not the end.
+    losses = [runs.history["train_loss"].sel(epoch=0).values[-1] for runs in (gone_on, whole)]
+    np.testing.assert_allclose(*losses)
+    with pytest.raises(KeyError, match=r"no checkpoint at epoch 2; kept are those at .0, 1, 3."):
+        whole.model("all", seed, epoch=2)
+
+
+def test_a_member_that_stopped_has_its_last_weights_at_later_checkpoints():
+    build, shape = NETS["mlp"]
+    runs = fit(build, toy(shape), seeds=SEEDS, stop={"train_accuracy": 0.0}, checkpoints=[0, 3], **common)
+    assert (runs.stopped == 1).all()
+    assert torch.equal(runs.model("all", 11, epoch=3)[1].weight, runs.model("all", 11)[1].weight)
+
+
+def test_start_of_another_architecture_is_refused():
+    build, shape = NETS["mlp"]
+    other = nn.Sequential(nn.Flatten(), nn.Linear(8, 15), nn.ReLU(), nn.Linear(15, 4))
+    with pytest.raises(ValueError, match="the network to start from has other parameters"):
+        fit(build, toy(shape), seeds=SEEDS, conditions={"other": {"start": other}}, **common)
+
+
 def test_choice_of_how():
     build, shape = NETS["2-D conv"]
     small = toy(shape)
@@ -200,6 +277,7 @@ def test_choice_of_how():
         (dict(conditions={"a": {"learning_rate": 1}}), "changes .'learning_rate'.; it can change"),
         (dict(stop={"acc": 1.0}), "cannot stop at 'acc'; recorded are: train_loss"),
         (dict(epochs=0), "epochs=0"),
+        (dict(checkpoints=[4]), "checkpoints at .4. lie outside the training's epochs 0 to 3"),
     ],
 )
 def test_bad_input(change, message):
