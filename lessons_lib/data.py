@@ -115,8 +115,6 @@ def load(
             raise DataError(f"{argument} is {count}; it must be at least 1.")
     if preprocess is not None and preprocess not in _PREPROCESS:
         raise DataError(f"Unknown preprocess {preprocess!r}; there are: {', '.join(_PREPROCESS)}.")
-    if preprocess is not None and preprocess not in _PREPROCESS:
-        raise DataError(f"Unknown preprocess {preprocess!r}; there are: {', '.join(_PREPROCESS)}.")
 
     if name == "mnist1d":
         source = _mnist1d(n_train or 4000, n_test or 1000, seed)
