@@ -31,7 +31,18 @@ _CHANNELWISE = (
     nn.AdaptiveAvgPool1d,
     nn.AdaptiveAvgPool2d,
 )
-_ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.SiLU, nn.Identity)
+_ELEMENTWISE = (
+    nn.ReLU,
+    nn.Tanh,
+    nn.Hardtanh,
+    nn.Sigmoid,
+    nn.GELU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.Softplus,
+    nn.SiLU,
+    nn.Identity,
+)
 
 
 class Ensemble:
@@ -93,6 +104,16 @@ class Ensemble:
     def __call__(self, x: Tensor, *, training: bool = False) -> Tensor:
         """Outputs [K, B, ...] for inputs [K, B, ...] (an expanded, shared input costs no memory)."""
         return _Pass(self, training).run(self.template, "", x)
+
+    def activations(self, x: Tensor, *, training: bool = False) -> list[Tensor]:
+        """What each layer of a network that is an ``nn.Sequential`` gives, in order; the last are the outputs.
+
+        Inputs [K, B, ...], each result [K, B, ...].
+        """
+        step, results = _Pass(self, training), []
+        for name, child in self.template.named_children():
+            results.append(step.run(child, f"{name}.", results[-1] if results else x))
+        return results
 
     def backward(self, losses: Tensor) -> None:
         """Write the gradient of each member's loss, ``losses`` [K], to ``flat_grad``."""

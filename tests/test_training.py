@@ -331,3 +331,18 @@ def test_ensemble_member_and_keep():
             torch.testing.assert_close(ensemble.member(k)(x), before[k], atol=1e-5, rtol=1e-5)
         ensemble.keep(torch.tensor([2, 0]))
         torch.testing.assert_close(ensemble(x.expand(2, *x.shape)), before[[2, 0]], atol=1e-5, rtol=1e-5)
+
+
+def test_activations_are_what_each_layer_gives():
+    def build():
+        return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Hardtanh(), nn.Dropout(), nn.Linear(6, 2))
+
+    ensemble, x = Ensemble.from_seeds(build, [0, 1]), torch.randn(2, 5, 4)
+    found = ensemble.activations(x)
+    assert len(found) == 5
+    torch.testing.assert_close(found[-1], ensemble(x))
+    for k in range(2):
+        z = x[k]
+        for layer, given in zip(ensemble.member(k), found, strict=True):
+            z = layer(z)
+            torch.testing.assert_close(given[k], z)
