@@ -55,6 +55,25 @@ def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.ReLU, dropout: flo
     return _checked(nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1])), sizes[0])
 
 
+def gaussian_mlp(
+    *sizes: int, sigma_w: float, sigma_b: float = 0.0, activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """The network of ``mlp`` with weights from N(0, sigma_w^2 / fan_in) and biases from N(0, sigma_b^2).
+
+    So Poole et al. 2016 and Raghu et al. 2017 draw random networks; ``sigma_w**2`` is 2 in He et al. 2015. Draws
+    come from the global generator, as torch's own do.
+    """
+    if sigma_w < 0 or sigma_b < 0:
+        raise ValueError(f"sigma_w and sigma_b are standard deviations, 0 or more; got {sigma_w} and {sigma_b}")
+    model = mlp(*sizes, activation=activation)
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                layer.weight.normal_(0, sigma_w / math.sqrt(layer.in_features))
+                layer.bias.normal_(0, sigma_b)
+    return model
+
+
 def mnist1d_cnn(n_classes: int = 10, *, channels: int = 25, dropout: float = 0.0) -> nn.Sequential:
     """The convolutional network of MNIST-1D (Greydanus & Kobak 2020): 5,210 weights at 25 channels.
 

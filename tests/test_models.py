@@ -11,6 +11,7 @@ from torch import nn
 from lessons_lib.models import (
     Branches,
     digits_cnn,
+    gaussian_mlp,
     mlp,
     mnist1d_cnn,
     parameter_count,
@@ -163,3 +164,17 @@ def test_weights_start_uniform_with_the_fan_in():
     bound = 1 / math.sqrt(100)
     assert 0.99 * bound < first.weight.abs().max() <= bound
     assert first.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+def test_gaussian_mlp_draws_the_papers_weights():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = gaussian_mlp(300, 500, 200, 10, sigma_w=1.5, sigma_b=0.7, activation=nn.Hardtanh)
+        still = gaussian_mlp(3, 5, 2, sigma_w=1.5)
+    for layer in layers(model, nn.Linear)[:2]:
+        assert layer.weight.std() * math.sqrt(layer.in_features) == pytest.approx(1.5, rel=0.02)
+        assert layer.bias.std() == pytest.approx(0.7, rel=0.2)
+    assert len(layers(model, nn.Hardtanh)) == 2
+    assert all((layer.bias == 0).all() for layer in layers(still, nn.Linear))
+    with pytest.raises(ValueError, match="standard deviations"):
+        gaussian_mlp(3, 2, sigma_w=-1)
