@@ -382,26 +382,36 @@ def decide(row: dict) -> Result:
 
 # ---------------------------------------------------------------------------------------------- on the page
 
-# Styles for where the book's stylesheet is absent: JupyterLab and Colab align cells to the right.
+# Styles for where the book's stylesheet is absent: JupyterLab and Colab align cells to the right. On a phone a
+# row becomes a card whose cells name their own column; the roles keep it a table for those who hear it.
 _STYLE = (
     "<style>.claims{border-collapse:collapse;min-width:36rem}"
     ".claims caption{text-align:left;font-weight:bold}"
     ".claims th,.claims td{text-align:left;vertical-align:top;padding:.3em .6em}"
-    ".claims-scroll{overflow-x:auto}.verdict{white-space:nowrap;font-weight:bold}</style>"
+    ".claims-scroll{overflow-x:auto}.verdict{white-space:nowrap;font-weight:bold}"
+    "@media (max-width:40rem){.claims{min-width:0}.claims thead{position:absolute;clip-path:inset(50%)}"
+    ".claims,.claims caption,.claims tbody,.claims tr,.claims th,.claims td{display:block;white-space:normal}"
+    ".claims td::before{content:attr(data-column) ': ';font-size:.85em;opacity:.8}"
+    ".claims tr{border-top:1px solid;padding:.4em 0}.claims th,.claims td{border:0;padding:.1em .6em}}</style>"
 )
 
 
-def _table(caption: str, header: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in header)
+def _table(caption: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in header)
     body = "".join(
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>\n"
+        f'<tr role="row"><th scope="row" role="rowheader">{first}</th>'
+        + "".join(
+            f'<td role="cell" data-column="{name}">{cell}</td>' for name, cell in zip(header[1:], rest, strict=True)
+        )
+        + "</tr>\n"
         for first, *rest in rows
     )
-    # The wide table scrolls inside its own box on a phone; tabindex lets the keyboard scroll it too.
+    # A table too wide for its page scrolls inside its own box; tabindex lets the keyboard scroll it too.
     return (
         f'{_STYLE}<div class="claims-scroll" role="region" aria-label="Table of claims" tabindex="0">'
-        f'<table class="claims"><caption>{caption}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
+        f'<table class="claims" role="table"><caption>{caption}</caption>\n'
+        f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n'
+        f'<tbody role="rowgroup">\n{body}</tbody></table></div>'
     )
 
 

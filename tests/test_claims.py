@@ -204,7 +204,8 @@ def test_text_is_escaped_and_mathematics_marked(chapter):
 def test_table_says_what_decides_before_anything_is_measured():
     page = Claims("c", claim(above(0.9), null=0.1))._repr_mimebundle_()["text/html"]
     assert "above 0.9" in page and "no effect: 0.1" in page and "measured over seeds" in page
-    assert page.count('scope="col"') == 5 and '<th scope="row">C1</th>' in page and "<caption>" in page
+    assert page.count('scope="col"') == 5 and '<th scope="row" role="rowheader">C1</th>' in page and "<caption>" in page
+    assert '<td role="cell" data-column="Holds when">' in page  # what a phone shows before the cell
 
 
 def test_record_is_json_and_decides_again_to_itself(chapter):
