@@ -39,19 +39,28 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.ReLU, dropout: float = 0.0) -> nn.Sequential:
+def mlp(
+    *sizes: int,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> nn.Sequential:
     """A fully connected network: ``mlp(2352, 512, 10)`` has 2352 inputs, one hidden layer of 512, 10 outputs.
 
     Inputs [n, ...] with ``sizes[0]`` numbers each, outputs [n, sizes[-1]]. ``activation`` makes the layer
-    that follows each hidden layer (``nn.Tanh``; ``nn.Identity`` for a deep linear network); ``dropout``, if
-    positive, follows each activation. ``mlp(2352, 512, 512, 512, 10)`` and ``mlp(2352, 512, 10)`` are the
-    MLP 3x512 (1,735,178 weights) and MLP 1x512 (1,209,866) of Zhang et al. 2017, Table 1.
+    that follows each hidden layer (``nn.Tanh``; ``nn.Identity`` for a deep linear network); ``batch_norm`` puts
+    batch norm between the two; ``dropout``, if positive, follows each activation.
+
+    ``mlp(2352, 512, 512, 512, 10)`` and ``mlp(2352, 512, 10)`` are the MLP 3x512 (1,735,178 weights) and MLP 1x512
+    (1,209,866) of Zhang et al. 2017, Table 1; ``mlp(784, 512, 512, 512, 512, 512, 10, batch_norm=True)`` is F1 of
+    Keskar et al. 2017 (1,462,794).
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"an MLP needs an input and an output size, all positive; got {sizes}")
     layers: list[nn.Module] = [nn.Flatten()]
     for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
-        layers += [nn.Linear(n_in, n_out), activation(), *_dropout(dropout)]
+        norm = [nn.BatchNorm1d(n_out)] if batch_norm else []
+        layers += [nn.Linear(n_in, n_out), *norm, activation(), *_dropout(dropout)]
     return _checked(nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1])), sizes[0])
 
 
@@ -140,6 +149,36 @@ def small_alexnet(
         nn.Flatten(), nn.Linear(conv * math.prod(pooled), fc1), nn.ReLU(), *_dropout(dropout),
         nn.Linear(fc1, fc2), nn.ReLU(), *_dropout(dropout),
         nn.Linear(fc2, n_classes),
+    ]  # fmt: skip
+    return _checked(nn.Sequential(*layers), shape)
+
+
+def batch_norm_alexnet(
+    n_classes: int = 10, *, shape: Sequence[int] = (3, 32, 32), width: float = 1.0, dropout: float = 0.5
+) -> nn.Sequential:
+    """C1 and, with 100 classes, C3 of Keskar et al. 2017: 1,757,834 weights on 3x32x32 images and 10 classes.
+
+    Inputs [n, *shape], outputs [n, n_classes]. The layers of ``small_alexnet`` with batch norm after each
+    but the last, in place of response normalization: twice (5x5 convolution of 64 channels, batch norm, ReLU, 3x3 max
+    pooling of stride 2), then fully connected layers of 384 and 192, each with batch norm, ReLU and
+    ``dropout``. Signals (C, L) get the same in one dimension. ``width`` multiplies all hidden sizes.
+    """
+    conv, fc1, fc2 = _widths(width, 64, 384, 192)
+    pooled = [math.ceil(math.ceil(side / 2) / 2) for side in shape[1:]]
+    kinds = {1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d), 2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d)}
+    if len(pooled) not in kinds:
+        raise ValueError(f"inputs are signals (C, L) or images (C, H, W); got shape {tuple(shape)}")
+    convolution, norm, pool = kinds[len(pooled)]
+
+    def block(n_in):
+        return [convolution(n_in, conv, 5, padding=2), norm(conv), nn.ReLU(), pool(3, stride=2, padding=1)]
+
+    def dense(n_in, n_out):
+        return [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), nn.ReLU(), *_dropout(dropout)]
+
+    layers = [
+        *block(shape[0]), *block(conv), nn.Flatten(),
+        *dense(conv * math.prod(pooled), fc1), *dense(fc1, fc2), nn.Linear(fc2, n_classes),
     ]  # fmt: skip
     return _checked(nn.Sequential(*layers), shape)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from lessons_lib.models import (
     Branches,
+    batch_norm_alexnet,
     digits_cnn,
     gaussian_mlp,
     mlp,
@@ -44,6 +45,31 @@ def test_parameter_counts_of_the_papers_table(build, count):
     model = build()
     assert parameter_count(model) == count
     assert model(image_batch()).shape == (2, 10)
+
+
+# Sums by hand; layers and sizes of Keskar et al. 2017 (appendix B, and the authors' code).
+def test_networks_of_the_large_batch_paper():
+    f1 = mlp(784, 512, 512, 512, 512, 512, 10, batch_norm=True)
+    assert parameter_count(f1) == (784 + 1 + 2) * 512 + 4 * (512 + 1 + 2) * 512 + 513 * 10 == 1_462_794
+    c1 = batch_norm_alexnet()
+    kept = [parameter_count(layer) for layer in c1 if parameter_count(layer)]
+    assert kept == [4_864, 128, 102_464, 128, 1_573_248, 768, 73_920, 384, 1_930]
+    assert parameter_count(c1) == 1_757_834
+    assert [layer.p for layer in layers(c1, nn.Dropout)] == [0.5, 0.5]
+    assert c1(image_batch(side=32)).shape == (2, 10)
+
+
+def test_batch_norm_alexnet_on_signals():
+    model = batch_norm_alexnet(shape=(1, 40), width=0.25, dropout=0.0)
+    kept = [parameter_count(layer) for layer in model if parameter_count(layer)]
+    assert kept == [16 * 6, 32, 16 * 81, 32, 96 * 161, 192, 48 * 97, 96, 490]
+    assert model(torch.randn(3, 1, 40)).shape == (3, 10)
+    with pytest.raises(ValueError, match="signals .* or images"):
+        batch_norm_alexnet(shape=(40,))
+
+
+def test_mlp_normalizes_before_it_activates():
+    assert [type(layer) for layer in mlp(4, 3, 2, batch_norm=True)][1:4] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
 
 
 def test_small_alexnet_layer_by_layer():
