@@ -48,7 +48,8 @@ def line(
         positions: alpha, [A]. The weights are (1 - alpha) start + alpha end; with ``curved``
             cos(alpha pi/2) start + sin(alpha pi/2) end (Keskar et al., appendix D).
         data: both of its sets are evaluated.
-        batch_norm: "carry" takes batch norm's running statistics along the same way, as the authors' code does;
+        batch_norm: "carry" takes batch norm's running statistics along the same way, as the authors' code does
+            (variances geometrically, for beyond the ends a straight line would make them negative);
             "recompute" measures them on the training set at each point, so that a point is judged as
             if training had passed there.
         loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
@@ -72,6 +73,9 @@ def line(
         if [(name, part.shape) for name, part in states[0].items()] != [(n, p.shape) for n, p in states[1].items()]:
             raise LandscapeError("the two ends of a line are networks of different architectures.")
         points = {name: _mixed([state[name] for state in states], shares) for name in states[0]}
+        for name in points:
+            if name.endswith("running_var"):
+                points[name] = _mixed([state[name].log() for state in states], shares).exp()
         results.append(_evaluate(start, points, data, loss, recompute=batch_norm == "recompute"))
     table = {name: (("pair", "alpha"), np.stack([result[name] for result in results])) for name in results[0]}
     found = xr.Dataset(table, coords={"alpha": alphas})
