@@ -75,7 +75,7 @@ def line(
         points = {name: _mixed([state[name] for state in states], shares) for name in states[0]}
         for name in points:
             if name.endswith("running_var"):
-                points[name] = _mixed([state[name].log() for state in states], shares).exp()
+                points[name] = _mixed([state[name].clamp_min(1e-30).log() for state in states], shares).exp()
         results.append(_evaluate(start, points, data, loss, recompute=batch_norm == "recompute"))
     table = {name: (("pair", "alpha"), np.stack([result[name] for result in results])) for name in results[0]}
     found = xr.Dataset(table, coords={"alpha": alphas})
