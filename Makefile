@@ -24,8 +24,10 @@ lab: $(READY)  ## JupyterLab on the chapters
 store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
 	@$(RUN) -m lessons_lib store $(CHAPTERS)
 
-bench: $(READY)  ## time the batched training against plain loops
+bench: $(READY)  ## time training, curvature and sharpness against what one would use instead
 	@$(RUN) -m benchmarks.training
+	@$(RUN) -m benchmarks.curvature
+	@$(RUN) -m benchmarks.sharpness
 
 clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache

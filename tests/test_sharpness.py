@@ -96,7 +96,7 @@ def test_ball_finds_the_largest_eigenvalue_of_a_quadratic():
     y = model(x).detach()  # the minimum, with loss 0
     largest = torch.linalg.eigvalsh(x.t() @ x / 40)[-1]
     found = ball_maximum([model], x, y, radius=0.3, loss=squared, iterations=100)
-    assert float(found.loss[0]) == pytest.approx(float(0.5 * 0.3**2 * largest), rel=1e-4)
+    assert float(found.loss[0]) == pytest.approx(float(0.5 * 0.3**2 * largest), rel=1e-3)
     assert float(found.step.norm()) == pytest.approx(0.3)
 
 

@@ -108,10 +108,8 @@ def box_maximum(
     reach = epsilon * (coordinates.abs() + offset)
     start = 0.01 * reach * _uniform(reach, generator)
     if maximizer == "corner":
-        found = _ascend(objective, start, lambda slope: reach * slope.sign(), iterations)
-    else:
-        found = _l_bfgs_b(objective, start, reach, iterations)
-    return objective.maximum(*found)
+        return _ascend(objective, start, lambda slope: reach * slope.sign(), iterations)
+    return _l_bfgs_b(objective, start, reach, iterations)
 
 
 def ball_maximum(
@@ -137,7 +135,7 @@ def ball_maximum(
         return radius * slope / slope.norm(dim=1, keepdim=True).clamp_min(torch.finfo(slope.dtype).tiny)
 
     start = 0.01 * farthest(_uniform(objective.weights, generator))
-    return objective.maximum(*_ascend(objective, start, farthest, iterations))
+    return _ascend(objective, start, farthest, iterations)
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -155,19 +153,22 @@ class _Objective:
         self.weights = self.ensemble.flat.detach().clone()
         self.x, self.y = x.to(self.weights.device), y.to(self.weights.device)
         self.directions: Tensor | None = None
-        self.best: Tensor | None = None
-        self.before = self(torch.zeros_like(self.weights), gradient=False)[0]
-        if not self.before.isfinite().all():
-            wrong = (~self.before.isfinite()).nonzero().flatten().tolist()
-            raise SharpnessError(f"the loss of network {wrong[0]} is not finite; its sharpness has no meaning.")
 
-    def _moved(self, z: Tensor) -> Tensor:
+    def at_networks(self, like: Tensor) -> Tensor:
+        """The losses [K] of the networks themselves, z = 0 of the shape of ``like``; refuses any that is not finite."""
+        losses, _ = self(torch.zeros_like(like), gradient=False)
+        if not losses.isfinite().all():
+            wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+            raise SharpnessError(f"the loss of network {wrong[0]} is not finite; its sharpness has no meaning.")
+        return losses
+
+    def moved(self, z: Tensor) -> Tensor:
         return z if self.directions is None else z @ self.directions.t()
 
     def __call__(self, z: Tensor, gradient: bool = True) -> tuple[Tensor, Tensor | None]:
         members = len(self.weights)
         with torch.no_grad():
-            self.ensemble.flat.copy_(self.weights + (self._moved(z) if gradient else z))
+            self.ensemble.flat.copy_(self.weights + self.moved(z))
         total = torch.zeros(members, dtype=self.weights.dtype, device=self.weights.device)
         slope = torch.zeros_like(self.weights) if gradient else None
         for x, y in zip(*(part.split(max(64, _SAMPLES // members)) for part in (self.x, self.y)), strict=True):
@@ -183,36 +184,41 @@ class _Objective:
             slope = slope @ self.directions
         return total, slope
 
-    def maximum(self, losses: Tensor, z: Tensor) -> Maximum:
-        """No step at all where none was found that raises the loss."""
-        rose = losses > self.before
-        step = torch.where(rose.unsqueeze(1), self._moved(z), 0.0)
-        return Maximum(self.before, torch.where(rose, losses, self.before), step)
+
+def _maximum(objective: _Objective, before: Tensor, losses: Tensor, z: Tensor) -> Maximum:
+    """No step at all where none was found that raises the loss."""
+    rose = losses > before
+    step = torch.where(rose.unsqueeze(1), objective.moved(z), 0.0)
+    return Maximum(before, torch.where(rose, losses, before), step)
 
 
-def _ascend(
-    objective: _Objective, start: Tensor, farthest: Callable[[Tensor], Tensor], iterations: int
-) -> tuple[Tensor, Tensor]:
+def _ascend(objective: _Objective, start: Tensor, farthest: Callable[[Tensor], Tensor], iterations: int) -> Maximum:
     """Conditional gradient ascent (Frank and Wolfe 1956): go towards the point where the linearized loss is largest.
 
     A member whose loss falls goes back to its best point and from there only half as far; a full step where the loss is
-    convex never falls.
+    convex never falls. Ends early once a step adds less than 1e-5 of its rise to every member.
     """
+    before = objective.at_networks(start)
     best, slope = objective(start)
-    at, share = start.clone(), torch.ones_like(best)
-    for _ in range(iterations):
+    at, share = start, torch.ones_like(best)
+    for iteration in range(iterations):
         z = at + share.unsqueeze(1) * (farthest(slope) - at)
-        losses, slopes = objective(z)
+        losses, slopes = objective(z, gradient=iteration + 1 < iterations)
         better = losses > best  # false for a loss that is not a number
+        gained = torch.where(better, losses - best, torch.inf)  # after a fall, see what half the way gives
         best = torch.where(better, losses, best)
-        at, slope = (torch.where(better.unsqueeze(1), new, old) for new, old in ((z, at), (slopes, slope)))
+        at = torch.where(better.unsqueeze(1), z, at)
+        if slopes is None or (gained < 1e-5 * (best - before)).all():
+            break
+        slope = torch.where(better.unsqueeze(1), slopes, slope)
         share = torch.where(better, (2 * share).clamp_max(1.0), share / 2)
-    return best, at
+    return _maximum(objective, before, best, at)
 
 
-def _l_bfgs_b(objective: _Objective, start: Tensor, reach: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def _l_bfgs_b(objective: _Objective, start: Tensor, reach: Tensor, iterations: int) -> Maximum:
     """The paper's procedure: L-BFGS-B on minus the loss, within bounds, one member after another."""
-    best, at = torch.empty(len(start), dtype=start.dtype), torch.empty_like(start)
+    before = objective.at_networks(start)
+    best, at = torch.empty_like(before), torch.empty_like(start)
     for k, network in enumerate(objective.networks):
         alone = _Objective([network], objective.x, objective.y, objective.loss)
         alone.directions = objective.directions
@@ -227,4 +233,4 @@ def _l_bfgs_b(objective: _Objective, start: Tensor, reach: Tensor, iterations: i
             bounds=np.stack([-bounds, bounds], axis=1), options={"maxiter": iterations},
         )  # fmt: skip
         best[k], at[k] = -found.fun, torch.from_numpy(found.x).to(start)
-    return best.to(start), at
+    return _maximum(objective, before, best, at)
