@@ -309,18 +309,18 @@ class TiedLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, colours.max() + 1).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(out_channels, classes.max() + 1).uniform_(-bound, bound))
         # Plain attributes, not buffers: every member of an ensemble shares them.
-        self.colours, self.classes = (
-            torch.from_numpy(colours.astype(np.int64)),
-            torch.from_numpy(classes.astype(np.int64)),
-        )
+        self.colours, self.classes = (torch.from_numpy(held.astype(np.int64)) for held in (colours.ravel(), classes))
+        self.untied = bool((self.colours == torch.arange(colours.size)).all())
 
     def matrix(self) -> Tensor:
         """The weights as a matrix [out_channels N, in_channels M]."""
-        weight = self.weight
+        full = self.weight
         if self.sparse:  # colour -1 reads the zero put last
-            weight = torch.cat([weight, torch.zeros_like(weight[..., :1])], dim=-1)
-        full = weight[..., self.colours.to(weight.device)]
-        return full.transpose(1, 2).reshape(self.out_channels * self.n_outputs, -1)
+            full = torch.cat([full, torch.zeros_like(full[..., :1])], dim=-1)
+        if not self.untied:
+            full = full.index_select(-1, self.colours.to(full.device) % full.shape[-1])
+        full = full.unflatten(-1, (self.n_outputs, -1)).transpose(1, 2)
+        return full.reshape(self.out_channels * self.n_outputs, -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs [B, out_channels, N] for inputs [B, in_channels, M]."""
