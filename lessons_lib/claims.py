@@ -269,7 +269,7 @@ class Result:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         line = (
             f'<p class="claim-result"><b>{html.escape(self.claim.id)}</b> {_verdict(self.verdict)}: '
-            f"{_prose(self.claim.quantity)} {_measured(self)}; holds when {self.claim.holds}.</p>"
+            f"{_prose(self.claim.quantity)}: {_measured(self)}; holds when {self.claim.holds}.</p>"
         )
         return {"text/plain": str(self), "text/html": line}
 
