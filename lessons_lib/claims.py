@@ -444,10 +444,13 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _number(value: float, width: float = 0.0) -> str:
-    """``value`` to two digits of its interval's ``width``; very small or large ones to three digits."""
+    """``value`` to two digits of its interval's ``width``, six at most; very small or large ones to three digits."""
     size = abs(value)
     if 0 < width and 1e-4 <= max(width, size / 1000) and size < 1e7:
-        text = f"{value:z,.{max(0, 1 - math.floor(math.log10(width)))}f}"
+        digits = 1 - math.floor(math.log10(width))
+        if size:
+            digits = min(digits, 5 - math.floor(math.log10(size)))
+        text = f"{value:z,.{max(0, digits)}f}"
     elif float(value).is_integer() and size < 1e15:
         text = f"{value:,.0f}"
     else:
