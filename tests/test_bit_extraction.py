@@ -106,7 +106,8 @@ def test_best_spline_against_linear_programs():
         net, error = be.best_spline(f, k)
         assert np.abs(net(grid) - f(grid)).max() == pytest.approx(error, rel=1e-3)
         found = minimize(best_values, start, method="Nelder-Mead", options=dict(maxiter=120)).fun
-        assert found == pytest.approx(error, rel=2e-3)
+        # On a grid the largest error is seen a little too small.
+        assert 0.99 * error < found < 1.0005 * error
 
 
 def test_least_units():
