@@ -48,10 +48,10 @@ def line(
         positions: alpha, [A]. The weights are (1 - alpha) start + alpha end; with ``curved``
             cos(alpha pi/2) start + sin(alpha pi/2) end (Keskar et al., appendix D).
         data: both of its sets are evaluated.
-        batch_norm: "carry" takes batch norm's running statistics along the same way, as the authors' code does
-            (variances geometrically, for beyond the ends a straight line would make them negative);
-            "recompute" measures them on the training set at each point, so that a point is judged as
-            if training had passed there.
+        batch_norm: "carry" takes batch norm's running statistics along the same way (variances geometrically,
+            for beyond the ends a straight line would make them negative); "recompute" measures them on the
+            training set at each point, so that a point is judged as if training had passed there. Nearest to
+            Keskar et al.'s code, whose batch norm uses each batch's own statistics in testing too.
         loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
 
     Returns:
