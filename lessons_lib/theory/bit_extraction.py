@@ -122,8 +122,9 @@ def polynomial(coefficients: Sequence[float], n: int) -> UnitNetwork:
     for k, coefficient in enumerate(coefficients[1:], start=1):
         if k > 1:
             power = times(net, power, [(1.0, bits)])
-        for node, weight in power.items():
-            output[node] = output.get(node, 0.0) + coefficient * weight
+        if coefficient:
+            for node, weight in power.items():
+                output[node] = output.get(node, 0.0) + coefficient * weight
     net.output = (output, float(coefficients[0]))
     return net
 
