@@ -45,6 +45,7 @@ def test_powers(p):
         assert np.abs(net(GRID) - GRID**p).max() <= p * 2.0**-n
         assert (net.count("step"), net.count("relu")) == (n, (p - 1) * n)
         assert net.depth == n + p - 1
+        assert len(net.output[0]) == n  # no connection that would carry nothing
 
 
 def test_polynomials():
