@@ -24,10 +24,11 @@ lab: $(READY)  ## JupyterLab on the chapters
 store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
 	@$(RUN) -m lessons_lib store $(CHAPTERS)
 
-bench: $(READY)  ## time training, curvature and sharpness against what one would use instead
+bench: $(READY)  ## time training, curvature, sharpness and Stein discrepancies against their peers
 	@$(RUN) -m benchmarks.training
 	@$(RUN) -m benchmarks.curvature
 	@$(RUN) -m benchmarks.sharpness
+	@$(RUN) -m benchmarks.stein
 
 clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache
