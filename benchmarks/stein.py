@@ -21,9 +21,9 @@ def loop_over_rows(x, s):
     for point, score in zip(x, s, strict=True):
         apart = point - x
         u = (apart * apart).sum(1)
-        k, first, second = kernel(u)
+        k, first, curved = kernel(u)
         across = ((score - s) * apart).sum(1)
-        total += (s @ score * k - 2 * first * (across + d) - 4 * u * second).sum()
+        total += (s @ score * k - 2 * first * (across + d) - 4 * curved).sum()
     return np.sqrt(total) / len(x)
 
 
