@@ -29,7 +29,6 @@ bench: $(READY)  ## time training, curvature, sharpness and Stein discrepancies 
 	@$(RUN) -m benchmarks.curvature
 	@$(RUN) -m benchmarks.sharpness
 	@$(RUN) -m benchmarks.stein
-	@$(RUN) -m benchmarks.stein
 
 clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache
