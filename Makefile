@@ -24,11 +24,12 @@ lab: $(READY)  ## JupyterLab on the chapters
 store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
 	@$(RUN) -m lessons_lib store $(CHAPTERS)
 
-bench: $(READY)  ## time training, curvature, sharpness and Stein discrepancies against their peers
+bench: $(READY)  ## time training, curvature, sharpness, Stein discrepancies and kernels against their peers
 	@$(RUN) -m benchmarks.training
 	@$(RUN) -m benchmarks.curvature
 	@$(RUN) -m benchmarks.sharpness
 	@$(RUN) -m benchmarks.stein
+	@$(RUN) -m benchmarks.dual_kernels
 
 clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache
