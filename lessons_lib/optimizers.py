@@ -61,7 +61,74 @@ class Adam:
         self.state = {name: value[members] for name, value in self.state.items()}
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam}
+class RMSprop:
+    """RMSprop (Tieleman and Hinton 2012) with heavy-ball momentum on its steps, as ``torch.optim.RMSprop``."""
+
+    decay, eps = 0.99, 1e-8
+
+    def __init__(self, flat: Tensor, momentum: Tensor):
+        """``flat`` [K, P] fixes the shapes; ``momentum`` [K, 1]."""
+        self.momentum = momentum
+        self.state = {"square": torch.zeros_like(flat)}
+        if bool((momentum != 0).any()):
+            self.state["velocity"] = torch.zeros_like(flat)
+
+    def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
+        """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
+        square = self.state["square"].mul_(self.decay).addcmul_(grad, grad, value=1 - self.decay)
+        scaled = grad / square.sqrt().add_(self.eps)
+        if "velocity" in self.state:
+            scaled = self.state["velocity"].mul_(self.momentum).add_(scaled)
+        flat.addcmul_(scaled, lr, value=-1)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.momentum = self.momentum[members]
+        self.state = {name: value[members] for name, value in self.state.items()}
+
+
+class AdaGrad:
+    """AdaGrad (Duchi, Hazan and Singer 2011), as ``torch.optim.Adagrad``; it has no momentum."""
+
+    eps = 1e-10
+
+    def __init__(self, flat: Tensor, momentum: Tensor):
+        """``flat`` [K, P] fixes the shapes; ``momentum`` is not used."""
+        self.square = torch.zeros_like(flat)
+
+    def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
+        """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
+        self.square.addcmul_(grad, grad)
+        flat.addcdiv_(grad * lr, self.square.sqrt().add_(self.eps), value=-1)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.square = self.square[members]
+
+
+class Adadelta:
+    """Adadelta (Zeiler 2012), as ``torch.optim.Adadelta``; it has no momentum, and its learning rate is about 1."""
+
+    decay, eps = 0.9, 1e-6
+
+    def __init__(self, flat: Tensor, momentum: Tensor):
+        """``flat`` [K, P] fixes the shapes; ``momentum`` is not used."""
+        self.state = {"square": torch.zeros_like(flat), "moved": torch.zeros_like(flat)}
+
+    def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
+        """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
+        square = self.state["square"].mul_(self.decay).addcmul_(grad, grad, value=1 - self.decay)
+        moved = self.state["moved"]
+        move = (moved + self.eps).sqrt_().div_((square + self.eps).sqrt_()).mul_(grad)
+        moved.mul_(self.decay).addcmul_(move, move, value=1 - self.decay)
+        flat.addcmul_(move, lr, value=-1)
+
+    def keep(self, members: Tensor) -> None:
+        """Go on with these members only."""
+        self.state = {name: value[members] for name, value in self.state.items()}
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop, "adagrad": AdaGrad, "adadelta": Adadelta}
 
 
 def constant(epoch: float) -> float:

@@ -222,7 +222,7 @@ def fit(
             ``adversarial``: epsilon of fast gradient sign training (Goodfellow et al. 2015, eq. 5 with equal weights):
             the mean of the losses on a batch and on batch + epsilon sign(gradient of the loss by the batch).
         augment: f(batch [B, ...], generator) -> batch, applied to each training batch of a member.
-        optimizer: "sgd" or "adam".
+        optimizer: "sgd", "adam", "rmsprop", "adagrad" or "adadelta" (optimizers.py).
         schedule: factor on the learning rate as a function of the epoch (optimizers.py).
         loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
         stop: histories and the value at which a member is done, e.g. {"train_accuracy": 1.0}: it stops once

@@ -10,7 +10,7 @@ from torch import nn
 
 from lessons_lib import models
 from lessons_lib.data import Dataset
-from lessons_lib.measures.landscape import LandscapeError, along, filter_normalized, line, plane
+from lessons_lib.measures.landscape import LandscapeError, along, filter_normalized, line, mixture, plane
 from lessons_lib.theory import reparametrization
 
 
@@ -76,6 +76,28 @@ def test_line_against_networks_put_there_by_hand(curved):
     alone = line(*pairs[0], alphas, data, curved=curved)
     assert dict(alone.sizes) == {"alpha": 5}
     np.testing.assert_allclose(alone["test_loss"], found["test_loss"].isel(pair=0), rtol=1e-6)
+
+
+def test_mixtures_against_networks_put_there_by_hand():
+    nets, data = [network(seed, batch_norm=False) for seed in (1, 2, 3)], toy()
+    shares = [[1, 0, 0], [0.2, 0.3, 0.5], [-0.5, 0.5, 1.0]]
+    found = mixture(nets, shares, data)
+    for point, share in enumerate(shares):
+        there = copy.deepcopy(nets[0])
+        weights = [list(net.parameters()) for net in nets]
+        with torch.no_grad():
+            for k, own in enumerate(there.parameters()):
+                own.copy_(sum(part * each[k] for part, each in zip(share, weights, strict=True)))
+        for name, value in values(there, data).items():
+            assert found[name][point].item() == pytest.approx(value, abs=1e-5), name
+
+
+@pytest.mark.parametrize("batch_norm", ["carry", "recompute"])
+def test_a_mixture_of_two_is_a_line(batch_norm):
+    a, b, data, alphas = network(1), network(2), toy(), np.array([-0.2, 0.5, 1.0])
+    along_line = line(a, b, alphas, data, batch_norm=batch_norm)
+    found = mixture([a, b], np.stack([1 - alphas, alphas], 1), data, batch_norm=batch_norm)
+    np.testing.assert_allclose(found.test_loss, along_line.test_loss, rtol=1e-6)
 
 
 def test_ends_are_the_networks_themselves():
@@ -146,6 +168,10 @@ def test_bad_input():
         line(a, a, [0.0], data, batch_norm="drop")
     with pytest.raises(LandscapeError, match="1 starts and 2 ends"):
         line([a], [a, a], [0.0], data)
+    with pytest.raises(LandscapeError, match=r"must be \[points, 2 models\]"):
+        mixture([network(1), network(2)], [[1, 0, 0]], toy())
+    with pytest.raises(LandscapeError, match="different architectures"):
+        mixture([network(1), network(1, batch_norm=False)], [[1, 0]], toy())
     with pytest.raises(LandscapeError, match="different architectures"):
         line(a, network(1, batch_norm=False), [0.0], data)
     with pytest.raises(LandscapeError, match="a direction has 131 numbers"):

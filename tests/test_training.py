@@ -89,8 +89,17 @@ def test_together_equals_one_by_one(name):
     assert all(not np.allclose(final.sel(condition="plain"), final.sel(condition=c)) for c in list(conditions)[1:])
 
 
+TORCH = {
+    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=0.01),
+    "adam": lambda weights: torch.optim.Adam(weights, lr=0.05, betas=(0.9, 0.999), weight_decay=0.01),
+    "rmsprop": lambda weights: torch.optim.RMSprop(weights, lr=0.05, momentum=0.9, weight_decay=0.01),
+    "adagrad": lambda weights: torch.optim.Adagrad(weights, lr=0.05, weight_decay=0.01),
+    "adadelta": lambda weights: torch.optim.Adadelta(weights, lr=0.05, weight_decay=0.01),
+}
+
+
 @pytest.mark.parametrize("name", ["mlp", "mlp with batch norm", "1-D conv"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", TORCH)
 def test_equals_a_plain_torch_loop(name, optimizer):
     build, shape = NETS[name]
     data = toy(shape)
@@ -103,10 +112,7 @@ def test_equals_a_plain_torch_loop(name, optimizer):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build()
-    if optimizer == "sgd":
-        opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
-    else:
-        opt = torch.optim.Adam(model.parameters(), lr=0.05, betas=(0.9, 0.999), weight_decay=0.01)
+    opt = TORCH[optimizer](model.parameters())
     order = torch.Generator().manual_seed(training.seed_for("batches", seed))
     losses = []
     for epoch in range(3):
@@ -121,7 +127,9 @@ def test_equals_a_plain_torch_loop(name, optimizer):
     model.eval()
     expected = (model(data.x_test).argmax(1) == data.y_test).float().mean().item()
     assert runs.history["test_accuracy"].sel(condition="all", seed=seed, epoch=3).item() == pytest.approx(expected)
-    torch.testing.assert_close(runs.model("all", seed)(data.x_test), model(data.x_test), atol=1e-4, rtol=1e-4)
+    # RMSprop's first steps are nearly signs of the gradient, so where that is nearly 0, rounding is seen.
+    off = 1e-2 if optimizer == "rmsprop" else 1e-4
+    torch.testing.assert_close(runs.model("all", seed)(data.x_test), model(data.x_test), atol=off, rtol=off)
 
 
 def test_global_random_state_is_left_alone_and_does_not_matter():

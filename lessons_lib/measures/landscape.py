@@ -59,8 +59,7 @@ def line(
 
     Raises LandscapeError for sequences of different lengths, other architectures, or an unknown ``batch_norm``.
     """
-    if batch_norm not in ("carry", "recompute"):
-        raise LandscapeError(f"batch_norm is {batch_norm!r}; it must be 'carry' or 'recompute'.")
+    _check_batch_norm(batch_norm)
     single = isinstance(starts, nn.Module)
     starts, ends = ([starts], [ends]) if single else (list(starts), list(ends))
     if len(starts) != len(ends):
@@ -70,12 +69,8 @@ def line(
     results = []
     for start, end in zip(starts, ends, strict=True):
         states = [_state(network) for network in (start, end)]
-        if [(name, part.shape) for name, part in states[0].items()] != [(n, p.shape) for n, p in states[1].items()]:
-            raise LandscapeError("the two ends of a line are networks of different architectures.")
-        points = {name: _mixed([state[name] for state in states], shares) for name in states[0]}
-        for name in points:
-            if name.endswith("running_var"):
-                points[name] = _mixed([state[name].clamp_min(1e-30).log() for state in states], shares).exp()
+        _check_same(states)
+        points = _between(states, shares)
         results.append(_evaluate(start, points, data, loss, recompute=batch_norm == "recompute"))
     table = {name: (("pair", "alpha"), np.stack([result[name] for result in results])) for name in results[0]}
     found = xr.Dataset(table, coords={"alpha": alphas})
@@ -121,6 +116,36 @@ def plane(
     return xr.Dataset(table, coords={"alpha": alphas, "beta": betas})
 
 
+def mixture(
+    models: Sequence[nn.Module],
+    shares: ArrayLike,
+    data: Dataset,
+    *,
+    batch_norm: str = "recompute",
+    loss: Loss = cross_entropy,
+) -> xr.Dataset:
+    """Losses and accuracies at the weights sum_i shares[:, i] models[i]; dimension (point).
+
+    Args:
+        models: solutions of one architecture.
+        shares: [points, models]; a row that sums to 1 lies in the solutions' flat. Three models and such rows give the
+            barycentric surfaces of Im et al. 2016 (arXiv:1612.04010), rows (1 - a)(1 - b), a (1 - b), (1 - a) b, a b
+            of four their bilinear ones.
+        batch_norm: as in ``line``.
+
+    Raises LandscapeError for other architectures, shares of another shape, or an unknown ``batch_norm``.
+    """
+    _check_batch_norm(batch_norm)
+    shares = np.asarray(shares, dtype=np.float64)
+    if shares.ndim != 2 or shares.shape[1] != len(models) or not len(models):
+        raise LandscapeError(f"shares have shape {list(shares.shape)}; they must be [points, {len(models)} models].")
+    states = [_state(network) for network in models]
+    for state in states[1:]:
+        _check_same([states[0], state])
+    result = _evaluate(models[0], _between(states, list(shares.T)), data, loss, recompute=batch_norm == "recompute")
+    return xr.Dataset({name: (("point",), values) for name, values in result.items()})
+
+
 def filter_normalized(model: nn.Module, n: int, generator: torch.Generator) -> Tensor:
     """``n`` random directions [n, P] in which every unit moves by as much as its weights are long (Li et al. 2018).
 
@@ -143,6 +168,25 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     """Weights and floating-point buffers by name; the counters of batch norm stay behind."""
     everything = dict(network.named_parameters()) | dict(network.named_buffers())
     return {name: value.detach().cpu() for name, value in everything.items() if value.is_floating_point()}
+
+
+def _check_batch_norm(batch_norm: str) -> None:
+    if batch_norm not in ("carry", "recompute"):
+        raise LandscapeError(f"batch_norm is {batch_norm!r}; it must be 'carry' or 'recompute'.")
+
+
+def _check_same(states: Sequence[dict[str, Tensor]]) -> None:
+    if [(name, part.shape) for name, part in states[0].items()] != [(n, p.shape) for n, p in states[1].items()]:
+        raise LandscapeError("the ends are networks of different architectures.")
+
+
+def _between(states: Sequence[dict[str, Tensor]], shares: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    """Weights and statistics mixed by these shares; variances geometrically, for a mean could be negative."""
+    points = {name: _mixed([state[name] for state in states], shares) for name in states[0]}
+    for name in points:
+        if name.endswith("running_var"):
+            points[name] = _mixed([state[name].clamp_min(1e-30).log() for state in states], shares).exp()
+    return points
 
 
 def _mixed(values: Sequence[Tensor], shares: Sequence[np.ndarray]) -> Tensor:
