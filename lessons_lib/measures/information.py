@@ -42,7 +42,7 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True)
 class SphereTask:
-    """The task of Section 3.1: a rule on patterns of twelve points on a sphere, blind to rotations.
+    """The paper's task: a rule on patterns of twelve points on a sphere, blind to rotations.
 
     Attributes:
         inputs: all patterns, [4096, 12], -1 and 1.
@@ -252,7 +252,7 @@ def gaussian_information(weight: Tensor, part: slice | Sequence[int], noise: flo
     """Exact I(T; X_part) [...] in bits for T = W x + N(0, noise^2), x standard normal, W [..., hidden, inputs].
 
     Half the log-determinant of T's covariance less that of T given the part, which only the other inputs move (Saxe et
-    al., Section 4). Information about all inputs is that of ``slice(None)``. Raises ValueError unless noise > 0.
+    al., Sections 3 and 5). Information about all inputs is that of ``slice(None)``. Raises ValueError unless noise > 0.
     """
     if not noise > 0:
         raise ValueError(f"the noise is {noise}; without it the information in a continuous layer is not defined")
