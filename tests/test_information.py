@@ -125,6 +125,8 @@ def test_many_neurons_and_bins_are_kept_apart():
     codes = rng().integers(0, 100, (4096, 40))
     codes[2048:] = codes[:2048]
     assert info.entropy(info.symbols(codes)) == pytest.approx(11)
+    with pytest.raises(ValueError, match="a layer of 4096 neurons; at most 4095"):
+        info.symbols(np.zeros((1, 4096), int))
 
 
 def test_information_cannot_grow_by_processing():

@@ -167,8 +167,8 @@ def symbols(codes: ArrayLike) -> NDArray:
     A sum with fixed random odd factors modulo 2^64: two of 4096 combinations meet once in some 10^11 layers.
     """
     codes = np.asarray(codes)
-    if codes.shape[-1] > len(_MULTIPLIERS):
-        raise ValueError(f"a layer of {codes.shape[-1]} neurons; at most {len(_MULTIPLIERS)} are packed here")
+    if codes.shape[-1] >= len(_MULTIPLIERS):  # the last is the label's
+        raise ValueError(f"a layer of {codes.shape[-1]} neurons; at most {len(_MULTIPLIERS) - 1} are packed here")
     total = np.zeros(codes.shape[:-1], dtype=np.uint64)
     for neuron in range(codes.shape[-1]):
         total += codes[..., neuron].astype(np.uint64) * _MULTIPLIERS[neuron]
