@@ -198,7 +198,7 @@ def critical_samples(
     ensemble = models if isinstance(models, Ensemble) else Ensemble(models)
     generator = generator or torch.Generator().manual_seed(0)
     found = []
-    for part in x.split(max(64, _SAMPLES // len(ensemble))):
+    for part in x.to(ensemble.flat.device).split(max(64, _SAMPLES // len(ensemble))):
         found.append(_search(ensemble, part, radius, steps, alpha * radius, beta * radius, generator))
     return torch.cat(found, dim=1)
 
