@@ -107,17 +107,17 @@ def test_left_right_rank_of_overlapping_windows(window, channels, templates):
     assert found == min(least**4, channels * least ** (window - 1))
 
 
-def test_sharing_over_positions_caps_the_rank_of_symmetric_partitions():
-    """A 4 x 4 square pooled by 2 x 2: left|right gives r, left|right under mirror pooling 3^4, or 4^4 unshared."""
+def test_equal_weights_in_a_window_cap_the_rank_of_symmetric_partitions():
+    """A 4 x 4 square, left|right: r under 2 x 2 pooling; under mirror pooling 3^4, or 4^4 with free weights."""
     left = [pixel for pixel in range(16) if pixel % 4 < 2]
 
-    def rank(first, shared):
-        layers = Layer(first, 4, tied=True, shared=shared), Layer(np.arange(4)[None], 4, tied=True, shared=shared)
-        circuit = Circuit(16, 2, layers)
+    def rank(first, tied):
+        circuit = Circuit(16, 2, (Layer(first, 4, tied=tied), Layer(np.arange(4)[None], 4, tied=tied)))
         return separation_rank(circuit.grid_tensor(circuit.random_weights(rng(6))), left)
 
-    assert rank(windows((4, 4), 2, 2), True) == 4
-    assert rank(mirror_windows(4), True) == 81
+    assert rank(windows((4, 4), 2, 2), tied=True) == 4
+    assert rank(mirror_windows(4), tied=True) == 81
+    assert rank(mirror_windows(4), tied=False) == 256
 
 
 @pytest.mark.parametrize(
