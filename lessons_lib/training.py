@@ -76,6 +76,8 @@ class Member:
     start: nn.Module | None = None
     trains: Callable[[str], bool] | None = None
     adversarial: float = 0.0
+    clip: float = math.inf
+    gradient_noise: Callable[[int], float] | None = None
 
     def __str__(self) -> str:
         return f"condition {self.condition!r}, seed {self.seed}"
@@ -220,7 +222,10 @@ def fit(
             ``start``: a network to start from, in place of a new one (its optimizer starts afresh);
             ``trains``: f(parameter's name) -> whether it is trained; the others stay as they start;
             ``adversarial``: epsilon of fast gradient sign training (Goodfellow et al. 2015, eq. 5 with equal weights):
-            the mean of the losses on a batch and on batch + epsilon sign(gradient of the loss by the batch).
+            the mean of the losses on a batch and on batch + epsilon sign(gradient of the loss by the batch);
+            ``clip``: the largest norm a gradient may have, a longer one is scaled down to it;
+            ``gradient_noise``: f(step, from 0) -> standard deviation of the normal noise that is added to every
+            coordinate of the gradient, after clipping (Neelakantan et al. 2015, arXiv:1511.06807, section 3).
         augment: f(batch [B, ...], generator) -> batch, applied to each training batch of a member.
         optimizer: "sgd", "adam", "rmsprop", "adagrad" or "adadelta" (optimizers.py).
         schedule: factor on the learning rate as a function of the epoch (optimizers.py).
@@ -375,6 +380,8 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
     test = _Sets([(m.data.x_test, m.data.y_test) for m in members], device)
     orders = [torch.Generator().manual_seed(seed_for("batches", m.seed)) for m in members]
     lr, decay = _column(members, "lr", device), _column(members, "weight_decay", device)
+    clip = _column(members, "clip", device)
+    noises = [torch.Generator().manual_seed(seed_for("gradient noise", m.seed)) for m in members]
     optimizer = OPTIMIZERS[recipe.optimizer](ensemble.flat, _column(members, "momentum", device))
     steps = math.ceil(train.size / recipe.batch_size)
     results = [_Result(member.condition, member.seed, steps_per_epoch=steps) for member in members]
@@ -400,6 +407,11 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
             losses[step] = each.detach()
             at = epoch + step / steps
             with torch.no_grad():
+                if clip.isfinite().any():
+                    length = ensemble.flat_grad.norm(dim=1, keepdim=True)
+                    ensemble.flat_grad.mul_((clip / length.clamp_min(1e-30)).clamp_max(1.0))
+                if any(member.gradient_noise for member in active):
+                    _add_noise(ensemble.flat_grad, active, [noises[k] for k in alive], epoch * steps + step)
                 if decay.any():
                     ensemble.flat_grad.addcmul_(ensemble.flat, decay)
                 if trained is not None:
@@ -436,7 +448,7 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
             ensemble.keep(going)
             for part in (optimizer, train, test):
                 part.keep(on_device)
-            lr, decay, adversarial = lr[on_device], decay[on_device], adversarial[on_device]
+            lr, decay, adversarial, clip = (column[on_device] for column in (lr, decay, adversarial, clip))
             trained = None if trained is None else trained[on_device]
     return results
 
@@ -470,6 +482,13 @@ def _adversarial_loss(loss: Loss, ensemble: Ensemble, x: Tensor, y: Tensor, epsi
     (slope,) = torch.autograd.grad(clean.sum(), x, retain_graph=True)
     moved = x.detach() + epsilon.view(-1, *[1] * (x.dim() - 1)) * slope.sign()
     return 0.5 * (clean + loss(ensemble(moved, training=True), y))
+
+
+def _add_noise(flat_grad: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator], step: int) -> None:
+    """Add each member's noise of this step to its gradient, a row of ``flat_grad`` [K, P]."""
+    for row, member, generator in zip(flat_grad, members, generators, strict=True):
+        if member.gradient_noise and (deviation := member.gradient_noise(step)):
+            row.add_(torch.randn(len(row), generator=generator).to(row), alpha=deviation)
 
 
 def _augmented(x: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator]) -> Tensor:

@@ -190,6 +190,32 @@ def test_custom_measure_is_recorded_at_each_evaluation():
         assert runs.history["norm"].sel(seed=seed, epoch=3).item() == pytest.approx(weights.norm().item(), rel=1e-5)
 
 
+def test_clipping_and_gradient_noise_equal_a_plain_torch_loop():
+    build, shape = NETS["mlp"]
+    data, seed, clip = toy(shape), SEEDS[1], 0.5
+    noisy = {"clip": clip, "gradient_noise": lambda step: 0.3 / (1 + step)}
+    runs = fit(build, data, seeds=SEEDS, how="together", conditions={"plain": {}, "noisy": noisy}, **common)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build()
+    opt, step = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), 0
+    order = torch.Generator().manual_seed(training.seed_for("batches", seed))
+    noise = torch.Generator().manual_seed(training.seed_for("gradient noise", seed))
+    clipped = 0
+    for _ in range(3):
+        for index in torch.randperm(40, generator=order).split(16):
+            opt.zero_grad()
+            F.cross_entropy(model(data.x_train[index]), data.y_train[index]).backward()
+            clipped += nn.utils.clip_grad_norm_(model.parameters(), clip) > clip
+            drawn = torch.randn(sum(part.numel() for part in model.parameters()), generator=noise)
+            for part, own in zip(model.parameters(), drawn.split([p.numel() for p in model.parameters()]), strict=True):
+                part.grad += 0.3 / (1 + step) * own.view_as(part)
+            opt.step()
+            step += 1
+    assert clipped
+    torch.testing.assert_close(runs.model("noisy", seed)(data.x_test), model(data.x_test), atol=1e-4, rtol=1e-4)
+
+
 def test_adversarial_training_equals_a_plain_torch_loop():
     build, shape = NETS["mlp"]
     data, seed, epsilon = toy(shape), SEEDS[1], 0.2
