@@ -11,6 +11,7 @@ from lessons_lib.measures import curvature
 from lessons_lib.measures.curvature import (
     CurvatureError,
     Hessian,
+    exact_gauss_newton,
     exact_hessian,
     exact_spectrum,
     leading_eigenpairs,
@@ -216,3 +217,25 @@ def test_values_that_did_converge_are_kept(larger, monkeypatch):
     with pytest.raises(CurvatureError, match="of 8 eigenvalues converged") as caught:
         leading_eigenpairs(Hessian(model, x, y), 8, tolerance=1e-8)
     assert all(np.abs(spectrum - value).min() < 1e-3 * spectrum[0] for value in caught.value.values)
+
+
+def test_gauss_newton_is_the_whole_hessian_of_a_linear_model():
+    model, (x, y) = built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 3))), data()
+    np.testing.assert_allclose(exact_gauss_newton(model, x, y), exact_hessian(model, x, y), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_gauss_newton_sample_by_sample(name):
+    model, (x, y) = built(NETS[name]), data(12)
+    total = 0
+    for one in x:
+        outputs = model(one[None])[0]
+        rows = []
+        for output in outputs:
+            slopes = torch.autograd.grad(output, list(model.parameters()), retain_graph=True, materialize_grads=True)
+            rows.append(torch.cat([slope.flatten() for slope in slopes]))
+        jacobian, p = torch.stack(rows), outputs.softmax(0)
+        total = total + jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian / len(x)
+    found = exact_gauss_newton(model, x, y)
+    np.testing.assert_allclose(found, total.detach().numpy(), atol=1e-12)
+    assert np.linalg.matrix_rank(found, tol=1e-10) <= 12 * 2

@@ -194,6 +194,30 @@ def _whole(hessian: Hessian) -> NDArray[np.float64]:
     return 0.5 * (matrix + matrix.T)
 
 
+def exact_gauss_newton(model: nn.Module, x: Tensor, y: Tensor) -> NDArray[np.float64]:
+    """The Gauss-Newton part of the Hessian of the mean cross-entropy, [P, P], symmetric in float64.
+
+    G = 1/n sum_i J_i^T (diag(p_i) - p_i p_i^T) J_i, with J_i the outputs' derivative by the weights and p_i the softmax
+    (Sagun et al. 2017, arXiv:1706.04454, section 3). Positive semi-definite, of rank at most n (classes - 1); what the
+    Hessian has besides comes from the outputs' own curvature. The model in evaluation mode, its weights in order.
+    """
+    names = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    weights = {name: dict(model.named_parameters())[name].detach() for name in names}
+    was_training = model.training
+    model.eval()
+    try:
+        outputs = model(x).detach()
+        by_weight = torch.func.jacrev(lambda w: torch.func.functional_call(model, w, (x,)))(weights)
+    finally:
+        model.train(was_training)
+    jacobian = torch.cat([by_weight[name].flatten(2) for name in names], dim=2)  # [n, classes, P]
+    p = outputs.softmax(-1)
+    # diag(p) - p p^T = S S^T with S = diag(sqrt p) - p sqrt(p)^T.
+    root = torch.diag_embed(p.sqrt()) - p.unsqueeze(2) * p.sqrt().unsqueeze(1)
+    factor = torch.einsum("nck,ncp->nkp", root, jacobian).flatten(0, 1).double()
+    return (factor.T @ factor / len(x)).cpu().numpy()
+
+
 def exact_spectrum(
     model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
 ) -> NDArray[np.float64]:
