@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help book test lab store bench clean
+.PHONY: help book test lab store bench links clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ bench: $(READY)  ## time training, curvature, sharpness, Stein discrepancies and
 	@$(RUN) -m benchmarks.sharpness
 	@$(RUN) -m benchmarks.stein
 	@$(RUN) -m benchmarks.dual_kernels
+
+links: $(READY)  ## try every address outside the site that a page names (takes a network)
+	@$(VENV)/bin/jupyter-book build . --builder linkcheck --path-output build/links
 
 clean:  ## remove the site, the environment and the caches; runs/ and data/ stay
 	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache

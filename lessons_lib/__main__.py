@@ -1,4 +1,4 @@
-"""The book's command line: ``python -m lessons_lib list | run | store | board | address``."""
+"""The book's command line: ``python -m lessons_lib list | run | store | normalize | board | new | address``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from lessons_lib import address, notebooks
 from lessons_lib.notebooks import BookError
@@ -61,9 +62,25 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: every chapter")
     command.set_defaults(command=_store)
 
+    command = commands.add_parser("normalize", help="write notebooks as the book stores them, without running them")
+    command.add_argument("files", nargs="+", type=Path, metavar="NOTEBOOK")
+    command.set_defaults(command=_normalize)
+
     command = commands.add_parser("board", help="every claim of every chapter, and its verdict")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_board)
+
+    command = commands.add_parser(
+        "new",
+        help="add a paper: a chapter to start from",
+        description="Write book/PART/NAME.ipynb, a chapter that runs and whose TODOs are yours to fill in, and add it "
+        "to the course, the table of contents, the bibliography and the map. Nothing is fetched.",
+    )
+    command.add_argument("name", metavar="NAME", help="lower-case words joined by hyphens, e.g. sharp-minima")
+    command.add_argument("--arxiv", metavar="ID", required=True, help="the paper's, e.g. 1703.04933")
+    command.add_argument("--part", default="notes", help="a key in book/course.yml; default: %(default)s")
+    command.add_argument("--title", help="the paper's; without it, one more TODO")
+    command.set_defaults(command=_new)
 
     command = commands.add_parser("address", help="the repository's address; with a URL, set it everywhere")
     command.add_argument("url", nargs="?", metavar="URL", help="https://github.com/OWNER/NAME")
@@ -119,6 +136,13 @@ def _store(options: argparse.Namespace) -> int:
     return failed
 
 
+def _normalize(options: argparse.Namespace) -> int:
+    for path in options.files:
+        if notebooks.rewrite(path):
+            print(f"changed {path}")
+    return 0
+
+
 def _report(name: str, done: notebooks.Run) -> str:
     verdicts = Counter(claim["verdict"] for claim in (done.record or {"claims": []})["claims"])
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
@@ -129,6 +153,17 @@ def _board(options: argparse.Namespace) -> int:
     from lessons_lib import board
 
     print(json.dumps(board.as_json(), indent=1, ensure_ascii=False) if options.json else board.text())
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    from lessons_lib import new_chapter
+
+    path = new_chapter.add(options.name, options.arxiv, options.part, options.title)
+    chapter = path.relative_to(notebooks.root())
+    print(f"1. Replace every TODO: in {chapter}, and in book/course.yml, references.bib and map.yml.")
+    print(f"2. Run it and keep its outputs: python -m lessons_lib store {options.name}")
+    print(f"3. See what rules it breaks: python -m pytest --nbval -k {options.name}")
     return 0
 
 

@@ -67,6 +67,7 @@ def places(root: Path) -> list[Path]:
         "*.md",
         "*.yml",
         "*.toml",
+        "*.cff",
         "book/**/*.md",
         "book/**/*.yml",
         "book/**/*.ipynb",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,14 +102,20 @@ def read_chapter(path: Path) -> Chapter:
         return Chapter(**found, problem=f"{path.stem} {problem}.")
 
 
-def measured(result: Result) -> str:
-    """What was measured, as plain text: mean, interval and seeds, or the exact value."""
+def numbers(result: Result) -> str:
+    """What came out, as plain text: mean and interval, or the exact value or values from first to last."""
     if result.claim.evidence == "measurement":
         mean, low, high = (_number(end, result.high - result.low) for end in (result.mean, result.low, result.high))
-        return f"{mean} [{low}, {high}], {result.n} seeds"
-    numbers = " to ".join(dict.fromkeys((_number(result.low), _number(result.high))))
+        return f"{mean} [{low}, {high}]"
+    return " to ".join(dict.fromkeys((_number(result.low), _number(result.high))))
+
+
+def measured(result: Result) -> str:
+    """``numbers``, with how many seeds or cases they are from and how they were come by."""
+    if result.claim.evidence == "measurement":
+        return f"{numbers(result)}, {result.n} seeds"
     cases = f", {result.n} cases" if result.n > 1 else ""
-    return f"{numbers}{cases}, {EVIDENCE[result.claim.evidence]}"
+    return f"{numbers(result)}{cases}, {EVIDENCE[result.claim.evidence]}"
 
 
 def tally(found: list[Chapter]) -> Counter:
@@ -147,6 +154,20 @@ def as_json(book: Path | None = None) -> list[dict]:
             "claims": [result.record() for result in chapter.results],
         }
         for chapter in chapters(book)
+    ]
+
+
+def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict]:
+    """Every claim of the chapters as one flat row each; ``link(chapter, id)`` is the address of a claim's result."""
+    return [
+        {
+            "chapter": chapter.stem,
+            "part": chapter.part,
+            **{key: value for key, value in result.record().items() if key != "values"},
+            "link": link(chapter, result.claim.id),
+        }
+        for chapter in found
+        for result in chapter.results
     ]
 
 

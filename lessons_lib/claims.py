@@ -36,7 +36,8 @@ from scipy.special import stdtrit
 
 from lessons_lib.settings import settings
 
-RECORD_TYPE = "application/vnd.lessons.claims+json"
+RECORD_TYPE = "application/vnd.lessons.claims+json"  # a chapter's record, beside its table of verdicts
+RESULT_TYPE = "application/vnd.lessons.claim+json"  # one claim's row of it, beside its line in the text
 MIN_SEEDS = 5
 EVIDENCE = {
     "measurement": "measured over seeds",
@@ -268,10 +269,10 @@ class Result:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         line = (
-            f'<p class="claim-result"><b>{html.escape(self.claim.id)}</b> {_verdict(self.verdict)}: '
+            f'<p class="claim-result"><b>{html.escape(self.claim.id)}</b> {verdict_markup(self.verdict)}: '
             f"{_prose(self.claim.quantity)}: {_measured(self)}; holds when {self.claim.holds}.</p>"
         )
-        return {"text/plain": str(self), "text/html": line}
+        return {"text/plain": str(self), "text/html": line, RESULT_TYPE: self.record()}
 
 
 class Claims:
@@ -313,6 +314,7 @@ class Claims:
             for claim in self
         ]
         table = _table(
+            "Claims",
             "Claims, and the rule that decides each",
             ("Id", "Claim", "The paper", "Measured here", "Holds when"),
             rows,
@@ -346,12 +348,12 @@ class Verdicts:
                 _prose(result.claim.statement) + (_small(_prose(result.note)) if result.note else ""),
                 _prose(result.claim.paper),
                 _measured(result) + _small(f"holds when {result.claim.holds}"),
-                _verdict(result.verdict),
+                verdict_markup(result.verdict),
             )
             for result in self.results
         ]
         caption = f"Verdicts, by mean and 95 % interval ({settings.scale} scale, base seed {settings.seed})"
-        table = _table(caption, ("Id", "Claim", "The paper", "Here", "Verdict"), rows)
+        table = _table("Verdicts", caption, ("Id", "Claim", "The paper", "Here", "Verdict"), rows)
         return {"text/plain": str(self), "text/html": table, RECORD_TYPE: self.record()}
 
 
@@ -380,6 +382,29 @@ def decide(row: dict) -> Result:
     return Claim.from_record(row).measure(row["values"], note=row["note"])
 
 
+def reproduces(fresh: dict, stored: dict) -> bool:
+    """Whether two rows of records say the same of one claim: the same code and seeds, on any two machines.
+
+    Processors round differently, and training amplifies the last bit until the two runs are in effect two
+    draws. So a measured claim close to an edge of its region can be held here, undecided there, and nothing is wrong.
+    The rows agree if their verdicts do; or if one of the two is undecided and the means are no farther
+    apart than independent draws are in 95 % of cases: the root of the sum of the squared half-widths. What held
+    never agrees with what failed, nor a stored verdict with anything if its own values say otherwise.
+    """
+    verdicts = {fresh["verdict"], stored["verdict"]}
+    if decide(stored).verdict != stored["verdict"]:
+        return False
+    if len(verdicts) == 1:
+        return True
+    if "undecided" not in verdicts or stored["evidence"] != "measurement":
+        return False
+    (here, *ends_here), (there, *ends_there) = (
+        [math.log(row[key]) if row["log"] else row[key] for key in ("mean", "low", "high")] for row in (fresh, stored)
+    )
+    half_widths = [(high - low) / 2 for low, high in (ends_here, ends_there)]
+    return abs(here - there) <= math.hypot(*half_widths)
+
+
 # ---------------------------------------------------------------------------------------------- on the page
 
 # Styles for where the book's stylesheet is absent: JupyterLab and Colab align cells to the right. On a phone a
@@ -396,7 +421,7 @@ _STYLE = (
 )
 
 
-def _table(caption: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def _table(label: str, caption: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in header)
     body = "".join(
         f'<tr role="row"><th scope="row" role="rowheader">{first}</th>'
@@ -408,7 +433,7 @@ def _table(caption: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]
     )
     # A table too wide for its page scrolls inside its own box; tabindex lets the keyboard scroll it too.
     return (
-        f'{_STYLE}<div class="claims-scroll" role="region" aria-label="Table of claims" tabindex="0">'
+        f'{_STYLE}<div class="claims-scroll" role="region" aria-label="{label}" tabindex="0">'
         f'<table class="claims" role="table"><caption>{caption}</caption>\n'
         f'<thead role="rowgroup"><tr role="row">{head}</tr></thead>\n'
         f'<tbody role="rowgroup">\n{body}</tbody></table></div>'
@@ -419,7 +444,8 @@ def _small(markup: str) -> str:
     return f"<br><small>{markup}</small>"
 
 
-def _verdict(verdict: str) -> str:
+def verdict_markup(verdict: str) -> str:
+    """A verdict as it stands in lines and tables."""
     symbol = f'<span aria-hidden="true">{SYMBOLS[verdict]}</span>'  # never told by colour alone
     return f'<span class="verdict verdict-{verdict}">{symbol} {verdict}</span>'
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,55 @@ def mnist1d_cnn(n_classes: int = 10, *, channels: int = 25, dropout: float = 0.0
         nn.Flatten(), *_dropout(dropout), nn.Linear(channels * 5, n_classes),
     ]  # fmt: skip
     return _checked(nn.Sequential(*layers), (1, 40))
+
+
+def conv_student(
+    n_classes: int = 10,
+    *,
+    shape: Sequence[int] = (1, 40),
+    n_conv: int,
+    n_hidden: int = 1,
+    channels: int = 16,
+    budget: int,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """A student of Urban et al. 2017: ``n_conv`` convolutions, ``n_hidden`` hidden layers, ``budget`` weights in all.
+
+    Inputs [n, *shape], signals or images; outputs [n, n_classes]. Each convolution has width 5, keeps the length,
+    and is followed by ReLU and max pooling of 2. The hidden layers are as wide as the budget allows: the count
+    is at most ``budget``, and one unit more a layer would exceed it. ``dropout``, if positive, follows each hidden
+    layer. Without convolutions it is an MLP, and ``channels`` is not used.
+
+    Raises ValueError where the convolutions alone exceed the budget, and for signals too short for the pooling.
+    """
+    kinds = {2: (nn.Conv1d, nn.MaxPool1d), 3: (nn.Conv2d, nn.MaxPool2d)}
+    convolution, pool = kinds[len(shape)]
+    sides, n_in = list(shape[1:]), shape[0]
+    layers: list[nn.Module] = []
+    for _ in range(n_conv):
+        layers += [convolution(n_in, channels, 5, padding=2), nn.ReLU(), pool(2)]
+        sides, n_in = [side // 2 for side in sides], channels
+    if min(sides) < 1:
+        raise ValueError(f"{n_conv} poolings leave nothing of inputs of {_text(tuple(shape))}")
+    features = n_in * math.prod(sides)
+
+    def dense(width: int) -> list[nn.Module]:
+        sizes = [features, *[width] * n_hidden]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU(), *_dropout(dropout))]
+        return [nn.Flatten(), *hidden, nn.Linear(sizes[-1], n_classes)]
+
+    used = parameter_count(nn.Sequential(*layers))
+
+    def count(width: int) -> int:
+        inner = (n_hidden - 1) * (width + 1) * width
+        return used + (features + 1) * width + inner + (width + 1) * n_classes
+
+    width = 0
+    while count(width + 1) <= budget:
+        width += 1
+    if width < 1 or n_hidden < 1:
+        raise ValueError(f"{n_conv} convolutions of {channels} channels leave no hidden unit within {budget:,} weights")
+    return _checked(nn.Sequential(*layers, *dense(width)), shape)
 
 
 def digits_cnn(

@@ -319,6 +319,13 @@ def write(notebook: NotebookNode, path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def rewrite(path: Path) -> bool:
+    """Normalize the notebook at ``path``; whether that changed it. Raises BookError for a file that is none."""
+    notebook, before = read(path), path.read_bytes()
+    write(notebook, path)
+    return path.read_bytes() != before
+
+
 def normalize(notebook: NotebookNode) -> NotebookNode:
     """A copy of ``notebook`` without anything that differs between two executions with equal results.
 

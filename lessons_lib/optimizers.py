@@ -149,3 +149,8 @@ def step_decay(*milestones: float, factor: float = 0.1) -> Schedule:
 def cosine(epochs: float) -> Schedule:
     """Half a cosine from 1 to 0 over ``epochs`` (Loshchilov and Hutter 2017)."""
     return lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch / epochs, 1.0)))
+
+
+def warm_up(epochs: float, schedule: Schedule = constant) -> Schedule:
+    """``schedule`` times a rise from nearly 0 to 1 over the first ``epochs`` (Goyal et al. 2017, section 2.2)."""
+    return lambda epoch: min(1.0, 0.01 + 0.99 * epoch / epochs) * schedule(epoch)

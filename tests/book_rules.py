@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from lessons_lib import address
-from lessons_lib.claims import MIN_SEEDS, RECORD_TYPE, decide
+from lessons_lib.claims import MIN_SEEDS, RECORD_TYPE, RESULT_TYPE, decide
 from lessons_lib.notebooks import WIDGET_STATE, assigned
 
 SETUP_CELL = address.setup_cell(address.address(Path(__file__).resolve().parent.parent))
 OPENING = ["Set-up", "Claims"]
-CLOSING = ["Explore", "Verdicts", "What came after", "Exercises", "Bigger"]
+CLOSING = ["Explore", "Verdicts", "What came after", "Self-check", "Exercises", "Bigger"]
 CODE_LINES = 30
 CODE_COLUMNS = 100  # nearly what the page's column holds
 MARKDOWN_CHARACTERS = 3000  # some 450 words: what fits a screen, or nearly
@@ -25,6 +25,7 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 NUMERICAL = {"numpy", "torch", "torchvision", "scipy", "sklearn", "matplotlib", "xarray", "mnist1d"}
 
 _MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:home|root|work|Users|tmp/ipykernel\w*)/|\b[A-Z]:\\\\?(?:Users|Program)")
+_VERDICT = re.compile(r'class="verdict verdict-(\w+)"')
 _FOREIGN = re.compile(
     r"""<(?:script|iframe|img|embed|object|video|audio|source)\b[^>]*\b(?:src|data)\s*=\s*["']?(?:https?:)?//"""
     r"""|<link\b[^>]*\bhref\s*=\s*["']?(?:https?:)?//|@import\s+(?:url\()?["']?https?://|!\[[^\]]*\]\(\s*<?https?://"""
@@ -144,8 +145,9 @@ def has_every_part(notebook, name):
     middle = found[len(OPENING) : -len(CLOSING)]
     if found[: len(OPENING)] != OPENING or found[-len(CLOSING) :] != CLOSING or not middle:
         yield f"its sections are {found}; they must be {OPENING}, one or more on claims, {CLOSING}"
-    if ":class: dropdown" not in "".join(cell.source for cell in section(notebook, "Exercises")):
-        yield "its exercises have no solution in a dropdown"
+    for name in ("Self-check", "Exercises"):
+        if ":class: dropdown" not in "".join(cell.source for cell in section(notebook, name)):
+            yield f"its section {name!r} has no answer in a dropdown"
 
 
 def states_claims_before_results(notebook, name):
@@ -165,6 +167,12 @@ def _data(cells):
 def verdicts_follow_from_values(notebook, name):
     """The record is this chapter's, at the book's settings; values, rules, verdicts and tables agree."""
     for _, output in outputs(notebook):
+        if row := output.get("data", {}).get(RESULT_TYPE):
+            said, shown = output.data["text/plain"], re.findall(_VERDICT, output.data["text/html"])
+            if said != f"{row['id']} {decide(row).verdict}" or shown != [row["verdict"]]:
+                yield f"{row['id']} is stored as {said!r}, {shown}; its values say {decide(row).verdict}"
+        elif 'class="claim-result"' in output.get("data", {}).get("text/html", ""):
+            yield f"{output.data['text/plain']!r} has no record of what was measured; store the chapter again"
         if not (record := output.get("data", {}).get(RECORD_TYPE)):
             continue
         if (record["chapter"], record["scale"], record["seed"]) != (name, "lesson", 0):
@@ -175,7 +183,7 @@ def verdicts_follow_from_values(notebook, name):
         said = [f"{row['id']} {row['verdict']}" for row in record["claims"]]
         if output.data["text/plain"].split("\n") != said:
             yield f"its record and the text beside it disagree: {said}, {output.data['text/plain']!r}"
-        shown = re.findall(r'class="verdict verdict-(\w+)"', output.data["text/html"])
+        shown = re.findall(_VERDICT, output.data["text/html"])
         if shown != [row["verdict"] for row in record["claims"]]:
             yield f"its record and the table beside it disagree: {said}, {shown}"
 
@@ -258,6 +266,13 @@ def _texts(notebook):
         yield model["model_name"], re.sub(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]+", "", text)
 
 
+def has_no_todo(notebook, name):
+    """Nothing is left, in text, code or captions, of what ``python -m lessons_lib new`` marks to be replaced."""
+    for cell in notebook.cells:
+        if re.search(r"\bTODO\b", cell.source + json.dumps(cell.metadata)):
+            yield f"cell {first_line(cell)} holds a TODO"
+
+
 def is_small(notebook, name):
     """The notebook stays readable on the web and in a diff."""
     size = len(json.dumps(notebook, indent=1, ensure_ascii=False).encode())
@@ -280,5 +295,6 @@ RULES = [
     fits_a_screen,
     names_no_machine,
     fetches_nothing,
+    has_no_todo,
     is_small,
 ]

@@ -124,6 +124,7 @@ BREAKAGES = [
     ("has_every_part", lambda n: n.cells[0].update(source="No title")),
     ("has_every_part", lambda n: n.cells[0].update(source="# Title\n\nNo paper")),
     ("has_every_part", lambda n: cell(n, "## Exercises").update(source="## Exercises\n\nUnsolved")),
+    ("has_every_part", lambda n: cell(n, "## Self-check").update(source="## Self-check\n\nUnanswered")),
     ("states_claims_before_results", lambda n: cell(n, "claims = ").outputs.clear()),
     ("states_claims_before_results", lambda n: cell(n, "claims.verdicts()").outputs.clear()),
     ("states_claims_before_results", verdict_moved),
@@ -160,6 +161,9 @@ BREAKAGES = [
     ("fetches_nothing", lambda n: n.cells[0].update(source="![logo](https://example.org/logo.png)")),
     ("fetches_nothing", lambda n: verdicts(n).update({"text/html": '<script async src="//cdn.org/x.js">'})),
     ("fetches_nothing", lambda n: n.cells[0].update(source='<iframe title="x" src="https://example.org">')),
+    ("has_no_todo", lambda n: cell(n, "## What came after").update(source="## What came after\n\nTODO: replications")),
+    ("has_no_todo", lambda n: cell(n, "width =").update(source="width = 1  # TODO")),
+    ("has_no_todo", lambda n: cell(n, "plt.plot").metadata.mystnb.image.update(alt="TODO: what is drawn")),
     ("is_small", lambda n: n.cells.extend(new_markdown_cell("x" * 100_000) for _ in range(15))),
 ]
 
@@ -191,6 +195,12 @@ def test_links_and_words_that_only_look_like_paths_pass():
     notebook = toys.notebook([text])
     assert list(book_rules.names_no_machine(notebook, "toy")) == []
     assert list(book_rules.fetches_nothing(notebook, "toy")) == []
+
+
+@pytest.mark.parametrize("name", ["course.yml", "map.yml", "references.bib"])
+def test_nothing_is_left_to_do_beside_the_chapters(name):
+    """What ``python -m lessons_lib new`` marks in the files that it adds a chapter to."""
+    assert not re.findall(r".*\bTODO\b.*", (toys.ROOT / "book" / name).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

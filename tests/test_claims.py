@@ -17,6 +17,7 @@ from lessons_lib.claims import (
     between,
     decide,
     equal,
+    reproduces,
     t_interval,
 )
 
@@ -270,3 +271,34 @@ def test_log_refuses_what_has_no_logarithm():
         ratio.measure([1, 2, 3, -1, 5])
     with pytest.raises(ClaimError, match=re.escape("after over= must be finite; 1 of 5 are not: [0] = inf")):
         ratio.measure([1, 2, 3, 4, 5], over=[0, 1, 1, 1, 1])
+
+
+# ---------------------------------------------------------------------------------- one claim, two machines
+
+
+def row(values, holds=None, **options):
+    return claim(holds or above(0), null=-1, **options).measure(values).record()
+
+
+def test_two_draws_of_one_measurement_agree_whatever_their_verdicts_and_other_measurements_do_not():
+    rng, agree, differ = np.random.default_rng(0), 0, 0
+    for _ in range(DRAWS):  # the mean is such that about half of all draws are held
+        here, there, elsewhere = (row(mean + rng.normal(size=SEEDS)) for mean in (1.2, 1.2, -3.0))
+        agree += reproduces(here, there)
+        differ += not reproduces(elsewhere, there)
+    assert agree > 0.97 * DRAWS and differ > 0.97 * DRAWS
+
+
+def test_held_never_agrees_with_failed():
+    held, failed = row([1e-3, 2e-3, 1e-3, 2e-3, 1e-3]), row([-1e-3, -2e-3, -1e-3, -2e-3, -1e-3])
+    assert (held["verdict"], failed["verdict"]) == ("held", "failed") and not reproduces(held, failed)
+
+
+def test_a_verdict_that_its_values_deny_agrees_with_nothing():
+    held = row([1.0, 1.1, 1.2, 1.1, 1.0])
+    assert reproduces(held, held) and not reproduces(held, {**held, "verdict": "undecided"})
+
+
+def test_exact_results_agree_only_if_their_verdicts_do():
+    held, failed = (row(value, equal(1, 0), evidence="exact") for value in (1.0, 1.1))
+    assert reproduces(held, held) and not reproduces(held, failed)

@@ -136,3 +136,12 @@ def test_parameters_reach_the_chapter(book, capsys):
     assert "toy has no parameter 'widht'. Did you mean width? It has: width." in capsys.readouterr().err
     assert main(["run", "toy", "--set", "width=3"]) == 0
     assert capsys.readouterr().out.endswith("toy-lesson-seed0-width=3\n")
+
+
+def test_normalize_changes_a_notebook_once_and_refuses_what_is_none(book, capsys):
+    path = book / "book" / "w1-toys" / "toy.ipynb"
+    assert main(["normalize", str(path)]) == 0 and "changed" in capsys.readouterr().out
+    assert main(["normalize", str(path)]) == 0 and capsys.readouterr().out == ""
+    (book / "torn.ipynb").write_text('{"cells": [')
+    assert main(["normalize", str(book / "torn.ipynb")]) == 1
+    assert "torn.ipynb" in capsys.readouterr().err

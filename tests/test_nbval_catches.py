@@ -17,6 +17,7 @@ from lessons_lib import notebooks
 from lessons_lib.claims import RECORD_TYPE
 
 VALUES = "values = [2.0, 2.1, 2.2, 2.1, 2.0]"
+CLOSE = "values = [0.9, 1.1, 1.0, 1.2, 1.1] * 2"  # undecided: [0.98, 1.14] about 1
 
 
 def outputs(notebook, place):
@@ -78,7 +79,26 @@ def other_stored_digits(notebook):
         row.update(mean=row["mean"] + 1e-3, low=row["low"] - 1e-3, values=[2.1] * 5)
 
 
-PASS = [other_digits, other_stored_digits]
+def other_draws_close_to_the_edge(notebook):
+    """What another processor may have stored: undecided by a hair, where here it holds by one."""
+    replace_code(notebook, CLOSE, "values = [1.0, 1.2, 1.1, 1.3, 1.2] * 2")
+
+
+def other_draws_too_far_away(notebook):
+    """Undecided there, held here, but more than two draws differ."""
+    replace_code(notebook, CLOSE, "values = [1.6, 1.8, 1.7, 1.9, 1.8] * 2")
+
+
+def other_draws_without_one(notebook):
+    """A network that never learned, and was left out, where here all did."""
+    replace_code(notebook, CLOSE, CLOSE.replace("= [", "= ([") + ")[:9]")
+
+
+def other_draws_without_two(notebook):
+    replace_code(notebook, CLOSE, CLOSE.replace("= [", "= ([") + ")[:8]")
+
+
+PASS = [other_digits, other_stored_digits, other_draws_close_to_the_edge, other_draws_without_one]
 FAIL = [
     altered_text,
     altered_html,
@@ -86,6 +106,8 @@ FAIL = [
     altered_rule,
     code_that_fails_the_claim,
     code_that_leaves_it_undecided,
+    other_draws_too_far_away,
+    other_draws_without_two,
 ]
 
 
@@ -106,8 +128,12 @@ def failed(tmp_path_factory):
     """Chapter name -> the cells that nbval failed, of the chapters it ran."""
     book = toys.make_book(tmp_path_factory.mktemp("book"), toy=toys.notebook(toys.CLAIMS))
     stored = notebooks.store(notebooks.find("toy", book), book=book).notebook
+    replace_code(close := copy.deepcopy(stored), VALUES, CLOSE)
+    notebooks.write(close, book / "book" / "w1-toys" / "toy.ipynb")
+    close = notebooks.store(notebooks.find("toy", book), book=book).notebook
+    notebooks.write(stored, book / "book" / "w1-toys" / "toy.ipynb")
     for tamper in PASS + FAIL:
-        notebook = copy.deepcopy(stored)
+        notebook = copy.deepcopy(close if "draws" in tamper.__name__ else stored)
         tamper(notebook)
         notebooks.write(notebook, book / "book" / "w1-toys" / f"{tamper.__name__}.ipynb")
     printed = nbval(book)

@@ -13,6 +13,8 @@ import sysconfig
 import venv
 from pathlib import Path
 
+import book_rules
+import nbformat
 import pytest
 import toys
 from book_rules import SETUP_CELL
@@ -118,3 +120,15 @@ def test_the_installed_library_has_every_module(colab, tmp_path):
     found = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     here = subprocess.run([sys.executable, "-c", code], cwd=toys.ROOT, capture_output=True, text=True)
     assert found.stdout.split() == here.stdout.split() != []
+
+
+def test_every_chapter_opens_with_what_the_installation_brings(colab, tmp_path):
+    """Each chapter's cells up to its sizes, and the stored studies, where only the set-up cell has run."""
+    opening = []
+    for path in sorted(toys.ROOT.glob("book/*/*.ipynb")):
+        cells = book_rules.code_cells(nbformat.read(path, as_version=4))
+        last = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+        opening += [cell.source for cell in cells[: last + 1]]
+    studies = "from lessons_lib.studies import students\nassert students.stored()"
+    found = run(colab, tmp_path, *opening, studies)
+    assert opening and found.returncode == 0, found.stdout + found.stderr

@@ -7,6 +7,7 @@ however many chapters the book has; and once more with no chapter at all.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import jsonschema
 import pytest
 import toys
 import yaml
@@ -32,6 +34,7 @@ ROOT = Path(__file__).parent.parent
 TOY = "book/w3-foundations/toy"
 BUILD_LIMIT = 60  # seconds; it takes some 5 alone, and this machine may be busy
 PAGE_LIMIT = 2.5e6  # bytes
+SCOREBOARD_LIMIT = 1.2e6
 PREFIX = "some/prefix"
 
 
@@ -240,9 +243,35 @@ def test_every_paper_is_in_the_bibliography():
 
 def test_the_scoreboard_shows_the_toys_claims_with_their_verdicts(site):
     text = site.page("book/scoreboard").text
-    assert "3.10 [2.90, 3.30], 5 seeds holds when above 1 ✓ held" in text
-    assert "It is not, on this data. below 2 2.5, computed exactly holds when below 2 ✗ failed" in text
+    assert "3.10 [2.90, 3.30]; holds above 1; no effect 0" in text
+    assert "3.10 [2.90, 3.30] holds when above 1 · no effect: 0 ✓ held measured over 5 seeds" in text
+    assert "It is not, on this data. Quantity: norm below 2" in text
+    assert "2.5 holds when below 2 ✗ failed computed exactly" in text
     assert "1 of 2 (1 failed)" in site.page("book/w3-foundations/index").text
+
+
+def test_the_scoreboard_is_a_row_a_claim_each_with_its_drawing_and_is_not_heavy(site):
+    page = site.page("book/scoreboard")
+    claims = sum(len(chapter.results) for chapter in board.chapters(site.source))
+    assert len(page.all("tr", key="data-verdict")) == claims
+    assert page.all("svg", key="role") == ["img"] * claims
+    assert (site.html / "book" / "scoreboard.html").stat().st_size < SCOREBOARD_LIMIT
+
+
+def test_the_scoreboards_file_is_its_records_and_links_to_where_each_claim_is_measured(site):
+    folder = site.html / "book"
+    found = json.loads((folder / "scoreboard.json").read_text(encoding="utf-8"))
+    jsonschema.validate(found, json.loads((folder / found["$schema"]).read_text()))
+    results = [(chapter, result) for chapter in board.chapters(site.source) for result in chapter.results]
+    for row, (chapter, result) in zip(found["claims"], results, strict=True):
+        home = {"chapter": chapter.stem, "part": chapter.part, "link": row["link"]}
+        assert row | {"values": list(result.values)} == result.record() | home
+    assert "scoreboard.json" in site.page("book/scoreboard").all("a", key="href")
+    links = [row["link"] for row in found["claims"]]
+    assert links == [link for link in site.page("book/scoreboard").all("a", key="href") if "#claim-" in link]
+    pages = {name: site.page(f"book/{name.removesuffix('.html')}") for name in {link.split("#")[0] for link in links}}
+    for name, anchor in (link.split("#") for link in links):
+        assert [keys.get("id") for _, keys in pages[name].elements].count(anchor) == 1, f"{name}#{anchor}"
 
 
 def test_a_chapter_without_verdicts_fails_the_build_by_name(site, tmp_path):
@@ -350,6 +379,15 @@ def settle(page) -> None:
         page.wait_for_selector("mjx-container")
 
 
+def violations(page) -> list[str]:
+    """What axe-core finds wrong with a page for readers who do not see it, or do not use a mouse."""
+    import axe_playwright_python
+
+    page.add_script_tag(path=Path(axe_playwright_python.__file__).parent / "axe.min.js")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [f"{rule['id']} ({len(rule['nodes'])}): {rule['nodes'][0]['html'][:200]}" for rule in found]
+
+
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_every_page_opens_without_an_error_and_asks_nobody_else(site, visit, mode):
     for path in site.pages:
@@ -360,11 +398,12 @@ def test_every_page_opens_without_an_error_and_asks_nobody_else(site, visit, mod
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll("button, summary, [role=slider], select, a[href]")]
             .filter(e => e.checkVisibility({visibilityProperty: true}))
-            .filter(e => !(e.innerText.trim() || e.ariaLabel || e.title || e.labels?.length
+            .filter(e => !((e.innerText ?? e.textContent).trim() || e.ariaLabel || e.title || e.labels?.length
                            || e.querySelector("img[alt]")))
             .map(e => e.outerHTML.slice(0, 200))"""
         )
         assert not unnamed, f"{path.name}: {unnamed}"
+        assert not (found := violations(page)), f"{path.name}: {found}"
         page.set_viewport_size({"width": 390, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path.name} scrolls sideways"
         page.close()
@@ -453,3 +492,73 @@ def test_search_finds_a_page(visit):
         link.get_attribute("href") for link in page.locator("#search-results li a").all()
     )
     assert not visit.wrong
+
+
+def shown(page) -> list[str]:
+    """The verdicts of the scoreboard's rows that can be seen."""
+    return page.locator("tr[data-verdict]:visible").evaluate_all("rows => rows.map(row => row.dataset.verdict)")
+
+
+def test_the_scoreboard_is_filtered_by_keyboard_and_the_address_says_how(site, visit):
+    found = board.chapters(site.source)
+    counts, claims = board.tally(found), sum(len(chapter.results) for chapter in found)
+    page = visit("book/scoreboard.html")
+    said = page.locator(".board-filters [role=status]")
+    assert said.inner_text() == f"{claims} claims"
+    page.locator("button[data-value=failed]").focus()
+    page.keyboard.press("Space")
+    assert set(shown(page)) == {"failed"}
+    assert said.inner_text() == f"{counts['failed']} of {claims} claims"
+    assert page.url.endswith("scoreboard.html#verdict=failed")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("button[data-value=undecided][aria-pressed=true]").count() == 1
+    assert said.inner_text() == f"{counts['failed'] + counts['undecided']} of {claims} claims"
+    assert page.url.endswith("#verdict=failed,undecided")
+    page.emulate_media(media="print")
+    assert len(shown(page)) == claims  # paper has no buttons to press
+    page.emulate_media(media="screen")
+    page.get_by_role("button", name="Show all").focus()
+    page.keyboard.press("Enter")
+    assert len(shown(page)) == claims
+    assert page.url.endswith("scoreboard.html")
+    assert page.evaluate("document.activeElement.dataset.filter") == "week"
+    assert not visit.wrong
+
+
+def test_a_link_to_a_part_of_the_scoreboard_shows_that_part(site, visit):
+    failed = sum(
+        (chapter.part, result.claim.evidence, result.verdict) == ("w3-foundations", "exact", "failed")
+        for chapter in board.chapters(site.source)
+        for result in chapter.results
+    )
+    page = visit("book/scoreboard.html#week=w3-foundations&evidence=exact&verdict=failed")
+    assert failed and len(shown(page)) == failed
+    assert page.locator("section h2:visible").count() == 1  # parts and chapters without a row are gone with them
+    page.evaluate("location.hash = 'toy-C1'")  # hidden: a link to it brings it back
+    page.wait_for_function("document.querySelector('#toy-C1').checkVisibility()")
+    page.evaluate("location.hash = 'verdict=held'")
+    page.wait_for_function("!document.querySelector('#toy-C2').checkVisibility()")
+    page.evaluate("location.hash = 'toy-C1'")  # in sight: the filter stays
+    page.wait_for_timeout(100)
+    assert set(shown(page)) == {"held"}
+    assert len(shown(visit("book/scoreboard.html#verdict=maybe&else"))) == page.locator("tr[data-verdict]").count()
+    assert not visit.wrong
+
+
+def test_without_scripts_the_scoreboard_is_whole_and_has_no_dead_buttons(visit):
+    page = visit("book/scoreboard.html#verdict=failed", scripts=False)
+    assert len(shown(page)) == page.locator("tr[data-verdict]").count() > 0
+    assert page.locator("button[data-filter]:visible").count() == 0
+
+
+def test_on_a_phone_the_scoreboards_rows_are_cards_that_fit(visit):
+    page = visit("book/scoreboard.html")
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("tr[data-verdict] *")]
+        .filter(e => e.getBoundingClientRect().right > 360).map(e => e.outerHTML.slice(0, 100))"""
+    )
+    assert not wide

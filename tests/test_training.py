@@ -351,6 +351,8 @@ def test_schedules():
     assert [optimizers.exponential(0.5)(e) for e in (0, 0.9, 1.0, 2.5)] == [1, 1, 0.5, 0.25]
     assert [optimizers.step_decay(2, 4)(e) for e in (0, 2, 5)] == pytest.approx([1, 0.1, 0.01])
     assert [optimizers.cosine(10)(e) for e in (0, 5, 10, 11)] == pytest.approx([1, 0.5, 0, 0])
+    risen = optimizers.warm_up(4, optimizers.cosine(10))
+    assert [risen(e) for e in (0, 2, 5)] == pytest.approx([0.01, 0.505 * optimizers.cosine(10)(2), 0.5])
     assert optimizers.constant(3) == 1 and math.isfinite(optimizers.cosine(1)(0.3))
 
 

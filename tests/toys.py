@@ -51,6 +51,7 @@ CELLS = [
     "## Verdicts",
     ("code", "claims.verdicts()", {}),
     "## What came after\n\nNothing.",
+    "## Self-check\n\n**a)** Two?\n\n```{admonition} Answer\n:class: dropdown\nTwo.\n```",
     "## Exercises\n\nAdd two and two.\n\n```{admonition} Solution\n:class: dropdown\nFour.\n```",
     "## Bigger\n\n`python -m lessons_lib run toy --scale paper`",
 ]

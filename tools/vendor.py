@@ -69,6 +69,14 @@ PACKAGES = (
             "LICENSE": "",
         },
     ),
+    # Shows a chapter's slides. Their look is deck.css: the package's own themes bring fonts along.
+    Package(
+        "reveal.js",
+        "6.0.2",
+        "MIT (its notes plugin bundles marked: MIT)",
+        "reveal.js",
+        {"dist/reveal.js": "", "dist/reveal.css": "", "dist/plugin/notes.js": "", "LICENSE": ""},
+    ),
 )
 
 

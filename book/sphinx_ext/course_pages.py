@@ -3,7 +3,6 @@
 ``{course-table} KEY``  one part's papers, in the course's own columns; without KEY the whole course
 ``{questions}``         what the chapters ask, each a link to its chapter
 ``{tally}``             how many claims held, failed and stayed undecided
-``{scoreboard}``        every claim of every chapter
 ``{chapter}`STEM` ``    a link to a chapter by its paper's title, or the title alone while it is to come
 
 They read at build time, and the pages depend on what is read, so that no table can go stale.
@@ -13,13 +12,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlparse
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.environment import BuildEnvironment
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 # The site shows this checkout, also where another lessons_lib is installed, or none.
@@ -28,8 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from lessons_lib import board
 from lessons_lib.claims import SYMBOLS
 
-logger = logging.getLogger(__name__)
-
 COLUMNS = ("Presenter", "Paper", "Paper URL", "Our presentation", "Chapter", "Claims held")
 NOTES_COLUMNS = ("Paper", "Paper URL", "What the notes ask", "Chapter", "Claims held")
 
@@ -37,11 +35,22 @@ NOTES_COLUMNS = ("Paper", "Paper URL", "What the notes ask", "Chapter", "Claims 
 def read_book(env: BuildEnvironment) -> tuple[list[dict], dict[str, board.Chapter]]:
     """The course's parts and, by stem, the chapters that exist; the page being read depends on all of them."""
     book = Path(env.srcdir)
-    parts = board.course(book)
+    parts = _course(book, (book / "book" / "course.yml").stat().st_mtime_ns)
     files = [book / "book" / row["file"] for part in parts for row in part["rows"]]
     for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
         env.note_dependency(str(path))
-    return parts, {chapter.stem: chapter for chapter in board.chapters(book)}
+    return parts, _chapters(book, tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files))
+
+
+@cache
+def _course(book: Path, time: int) -> list[dict]:
+    return board.course(book)
+
+
+@cache
+def _chapters(book: Path, times: tuple[int, ...]) -> dict[str, board.Chapter]:
+    """The chapters by stem, read once as long as the files are those of these ``times``: many links ask for them."""
+    return {chapter.stem: chapter for chapter in board.chapters(book)}
 
 
 class BookDirective(SphinxDirective):
@@ -95,12 +104,20 @@ class CourseTable(BookDirective):
         return [_table(COLUMNS, map(self._row, part["rows"]), "course")]
 
     def _row(self, row: dict) -> list[list[nodes.Node]]:
-        slides = [nodes.reference("", "slides", refuri=row["slides"])] if row.get("slides") else [nodes.Text("–")]
         presenter = [nodes.Text(row.get("presenter") or "–")]
-        return [presenter, *_paper(row), slides, self._chapter(row), self._held(row)]
+        return [presenter, *_paper(row), self._slides(row), self._chapter(row), self._held(row)]
 
     def _notes_row(self, row: dict) -> list[list[nodes.Node]]:
         return [*_paper(row), [nodes.inline("", row["asks"], classes=["asked"])], self._chapter(row), self._held(row)]
+
+    def _slides(self, row: dict) -> list[nodes.Node]:
+        """The presentation: the address that the course has for it, or the deck that slides.py makes."""
+        if row.get("slides"):
+            return [nodes.reference("", "slides", refuri=row["slides"])]
+        if row["chapter"] not in self.chapters:
+            return [nodes.Text("–")]
+        deck = f"{'../' * self.env.docname.count('/')}slides/{row['chapter']}.html"
+        return [nodes.reference("", "slides", refuri=deck, internal=True)]
 
     def _chapter(self, row: dict) -> list[nodes.Node]:
         if row["chapter"] not in self.chapters:
@@ -153,46 +170,20 @@ class Tally(BookDirective):
         for verdict, number in counts.items():
             words += [nodes.Text(f" · {number} "), _verdict(verdict)]
         line = nodes.paragraph("", "", *words, classes=["tally"])
-        parts = "".join(
-            f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>' for verdict, number in counts.items()
-        )
-        bar = nodes.raw("", f'<div class="tally-bar" aria-hidden="true">{parts}</div>', format="html")
-        return [bar, line]
-
-
-class Scoreboard(BookDirective):
-    """``{scoreboard}``: a section a chapter, with what the paper says, what came out here, the verdict."""
-
-    def build(self) -> list[nodes.Node]:
-        """The sections, in the course's order."""
-        if not self.chapters:
-            return [nodes.paragraph("", "No chapter has verdicts yet.")]
-        return [self._section(chapter) for chapter in self.chapters.values()]
-
-    def _section(self, chapter: board.Chapter) -> nodes.section:
-        section = nodes.section("", nodes.title("", chapter.title), ids=[f"board-{chapter.stem}"])
-        link = _chapter_link(chapter, "Read the chapter")
-        if chapter.problem:
-            logger.warning(chapter.problem, location=self.get_location())
-            section += nodes.admonition("", nodes.title("", "No verdicts"), nodes.paragraph("", chapter.problem))
-            section += nodes.paragraph("", "", link)
-            return section
-        scale = f" · measured at {chapter.scale} scale"
-        section += nodes.paragraph("", "", link, nodes.Text(scale))
-        rows = [
-            [
-                [nodes.strong("", f"{result.claim.id} "), *_prose(result.claim.statement), *_note(result.note)],
-                _prose(result.claim.paper),
-                [nodes.Text(board.measured(result)), *_note(f"holds when {result.claim.holds}")],
-                [_verdict(result.verdict)],
-            ]
-            for result in chapter.results
-        ]
-        section += _table(("Claim", "The paper", "Here", "Verdict"), rows, "board")
-        return section
+        return [nodes.raw("", tally_bar(counts), format="html"), line]
 
 
 # ------------------------------------------------------------------------------------------ small nodes
+
+
+def tally_bar(counts: Counter) -> str:
+    """The counts of verdicts as a bar of three colours; what it shows has to stand beside it in words."""
+    parts = "".join(
+        f'<span class="tally-{verdict}" style="flex-grow:{number}"></span>'
+        for verdict, number in counts.items()
+        if number
+    )
+    return f'<div class="tally-bar" aria-hidden="true">{parts}</div>'
 
 
 def _table(header: tuple[str, ...], rows, name: str) -> nodes.table:
@@ -249,16 +240,6 @@ def _chapter_link(chapter: board.Chapter, text: str) -> addnodes.pending_xref:
     return _link(f"/book/{chapter.part}/{chapter.stem}", text)
 
 
-def _prose(text: str) -> list[nodes.Node]:
-    """Text whose mathematics stands between dollar signs."""
-    pieces = re.split(r"\$([^$]+)\$", text)
-    return [nodes.math("", piece) if index % 2 else nodes.Text(piece) for index, piece in enumerate(pieces)]
-
-
-def _note(text: str) -> list[nodes.Node]:
-    return [nodes.inline("", "", *_prose(text), classes=["note-line"])] if text else []
-
-
 def _verdict(verdict: str) -> nodes.inline:
     return nodes.inline("", f"{SYMBOLS[verdict]} {verdict}", classes=["verdict", f"verdict-{verdict}"])
 
@@ -269,5 +250,4 @@ def setup(app) -> dict:
     app.add_directive("course-table", CourseTable)
     app.add_directive("questions", Questions)
     app.add_directive("tally", Tally)
-    app.add_directive("scoreboard", Scoreboard)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -79,6 +79,33 @@ document.documentElement.dataset.theme ||= matchMedia("(prefers-color-scheme: da
     }
   };
 
+  // A formula wider than the page scrolls in its own box, which the keyboard has to be able to reach.
+  const reachFormulas = () => {
+    for (const formula of document.querySelectorAll("mjx-container[display]")) {
+      if (formula.scrollWidth > formula.clientWidth) set(formula, "tabindex", "0");
+    }
+  };
+  const tendFormulas = () => {
+    window.MathJax?.startup?.promise?.then(reachFormulas);
+    window.addEventListener("resize", reachFormulas);
+  };
+
+  // What stands above the contents in the sidebar lies in no landmark.
+  const nameSidebar = () => {
+    const sidebar = document.querySelector(".bd-sidebar-primary");
+    if (!sidebar) return;
+    set(sidebar, "role", "region");
+    set(sidebar, "aria-label", "The book");
+  };
+
+  // The bibliography's entries carry a role that has been withdrawn, in a list that then has no items.
+  const plainBibliography = () => {
+    for (const part of document.querySelectorAll(".citation-list, .citation")) part.removeAttribute("role");
+  };
+
+  document.addEventListener("DOMContentLoaded", plainBibliography);
   document.addEventListener("DOMContentLoaded", tendWidgets);
+  document.addEventListener("DOMContentLoaded", nameSidebar);
+  window.addEventListener("load", tendFormulas);
   window.addEventListener("load", nameButtons); // some are made by scripts
 })();
