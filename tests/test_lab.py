@@ -11,7 +11,6 @@ import urllib.request
 
 import pytest
 import toys
-from test_site import browser  # noqa: F401  a fixture
 
 TOKEN = "of-this-test-alone"
 START_LIMIT = 90  # seconds; it takes some 5 alone, and this machine may be busy
@@ -47,7 +46,7 @@ def lab(tmp_path):
         server.wait(30)
 
 
-def test_a_chapter_runs_from_the_menu_and_its_figure_moves(lab, browser):  # noqa: F811
+def test_a_chapter_runs_from_the_menu_and_its_figure_moves(lab, browser):
     page = browser.new_page(viewport={"width": 1200, "height": 2400})
     page.set_default_timeout(60_000)
     page.goto(lab)

@@ -6,138 +6,26 @@ however many chapters the book has; and once more with no chapter at all.
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter
-from dataclasses import dataclass
-from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import jsonschema
 import pytest
 import toys
-import yaml
-from nbclient import NotebookClient
+from sites import ROOT, TOY, Page, add_to_contents, build, copy_book, settle
 
 from lessons_lib import address, board, notebooks
 
-ROOT = Path(__file__).parent.parent
-TOY = "book/w3-foundations/toy"
 BUILD_LIMIT = 60  # seconds; it takes some 5 alone, and this machine may be busy
 PAGE_LIMIT = 2.5e6  # bytes
 SCOREBOARD_LIMIT = 1.2e6
-PREFIX = "some/prefix"
-
-
-# ------------------------------------------------------------------------------------------- building
-
-
-@dataclass(frozen=True)
-class Site:
-    """A built site: its source, its pages and what building it took."""
-
-    source: Path
-    html: Path
-    seconds: float
-
-    @property
-    def pages(self) -> list[Path]:
-        """Every page of the book, the search page and the page at the root."""
-        return sorted([*self.html.glob("book/**/*.html"), self.html / "search.html", self.html / "index.html"])
-
-    def page(self, name: str) -> Page:
-        return Page.read(self.html / f"{name}.html")
-
-
-def copy_book(folder: Path, *, chapters: bool) -> Path:
-    """The book's source in ``folder``, with or without its chapters."""
-    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", *(() if chapters else ("*.ipynb",)))
-    shutil.copytree(ROOT / "book", folder / "book", ignore=ignored)
-    shutil.copy(ROOT / "_config.yml", folder)
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    if not chapters:
-        for part in toc["parts"]:
-            for entry in part["chapters"]:
-                entry.pop("sections", None)
-    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
-    return folder
-
-
-def add_to_contents(source: Path, name: str) -> None:
-    """List a chapter below the first week's index."""
-    toc = yaml.safe_load((source / "_toc.yml").read_text())
-    (week,) = [entry for entry in toc["parts"][0]["chapters"] if entry["file"] == "book/w3-foundations/index"]
-    week.setdefault("sections", []).append({"file": name})
-    (source / "_toc.yml").write_text(yaml.safe_dump(toc))
-
-
-def build(source: Path) -> Site:
-    start = time.monotonic()
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-W", "-n", "--keep-going"]
-    # The copy has no lessons_lib of its own, and the one installed may not be this one.
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    lines = [line for line in done.stderr.splitlines() if re.search("WARNING|ERROR|Error", line)]
-    assert done.returncode == 0, "\n".join(lines) or done.stdout[-3000:] + done.stderr[-3000:]
-    return Site(source, source / "_build" / "html", time.monotonic() - start)
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The book with a toy chapter, listed in the course's table and in the table of contents."""
-    source = copy_book(tmp_path_factory.mktemp("site"), chapters=True)
-    toy = toys.notebook(toys.PAGE)
-    NotebookClient(toy, timeout=60, kernel_name="python3").execute()
-    notebooks.write(toy, source / f"{TOY}.ipynb")
-    add_to_contents(source, TOY)
-    course = yaml.safe_load((source / "book" / "course.yml").read_text())
-    row = {"paper": "Toys", "venue": "T", "url": "https://example.org", "chapter": "toy", "question": "Is it fun?"}
-    course[0]["rows"].append(row)
-    (source / "book" / "course.yml").write_text(yaml.safe_dump(course))
-    return build(source)
 
 
 # ---------------------------------------------------------------------------------- the site as files
-
-
-class Page(HTMLParser):
-    """A page's elements as (tag, attributes), and its text less scripts."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.inside = ""
-
-    @classmethod
-    def read(cls, path: Path) -> Page:
-        page = cls()
-        page.feed(path.read_text(encoding="utf-8"))
-        return page
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.inside = tag
-
-    def handle_data(self, data):
-        if self.inside not in ("script", "style"):
-            self.words.append(data)
-
-    def all(self, *tags: str, key: str) -> list[str]:
-        """The attribute ``key`` of every element called one of ``tags`` that has it."""
-        return [attributes[key] for tag, attributes in self.elements if tag in tags and key in attributes]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def test_the_book_builds_without_a_warning_and_in_time(site):
@@ -301,90 +189,13 @@ def test_the_book_builds_without_any_chapter_and_a_new_one_appears_in_every_tabl
 # --------------------------------------------------------------------------------- the site in a browser
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server that does not report each request."""
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-@pytest.fixture(scope="session")
-def base(site, tmp_path_factory):
-    """The address of the site, served below a sub-path as a project's site is."""
-    folder = tmp_path_factory.mktemp("served")
-    (folder / PREFIX).parent.mkdir(parents=True)
-    (folder / PREFIX).symlink_to(site.html)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/{PREFIX}/"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium, its network shut but for this machine."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        message = f"No browser to try the site in: none of {', '.join(names)} is installed."
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        shut = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", shut]
-        launched = playwright.chromium.launch(executable_path=found, args=flags)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def visit(browser, base):
-    """``visit(name, mode)`` opens a page and waits until it is drawn; whatever goes wrong is in ``wrong``."""
-    contexts, wrong = {}, []
-
-    def open_page(name: str, mode: str = "light", scripts: bool = True):
-        if (mode, scripts) not in contexts:
-            contexts[mode, scripts] = browser.new_context(color_scheme=mode, java_script_enabled=scripts)
-        page = contexts[mode, scripts].new_page()
-
-        def note(what):
-            wrong.append(f"{name} ({mode}): {what}")
-
-        page.on("console", lambda message: note(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: note(error))
-        page.on("requestfailed", lambda request: note(f"failed: {request.url}"))
-        page.on("response", lambda answer: note(f"{answer.status}: {answer.url}") if answer.status >= 400 else None)
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((base, "data:", "blob:")) else note(request.url),
-        )
-        page.goto(base + name, wait_until="networkidle")
-        return page
-
-    open_page.wrong = wrong
-    yield open_page
-    for context in contexts.values():
-        context.close()
-
-
-def settle(page) -> None:
-    """Wait until the page's widgets and mathematics are there, where it has any."""
-    if page.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
-        page.wait_for_selector(".jupyter-widgets img", state="visible")
-    if page.locator(".math").count():
-        page.wait_for_selector("mjx-container")
-
-
 def violations(page) -> list[str]:
     """What axe-core finds wrong with a page for readers who do not see it, or do not use a mouse."""
     import axe_playwright_python
 
     page.add_script_tag(path=Path(axe_playwright_python.__file__).parent / "axe.min.js")
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    # Preloading would fetch style sheets again, by addresses that are wrong for those that import others.
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]
     return [f"{rule['id']} ({len(rule['nodes'])}): {rule['nodes'][0]['html'][:200]}" for rule in found]
 
 

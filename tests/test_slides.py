@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_site import Page, base, browser, site, visit  # noqa: F401  fixtures
+from sites import Page
 
 from lessons_lib import board
 from lessons_lib.claims import Claim, Claims, above
@@ -186,11 +186,11 @@ def test_papers_are_cited_by_author_and_year():
 # --------------------------------------------------------------------------------------- the site's decks
 
 
-def decks(site) -> list[Path]:  # noqa: F811
+def decks(site) -> list[Path]:
     return sorted((site.html / "slides").glob("*.html"))
 
 
-def test_every_chapter_has_a_deck_and_every_week_links_it(site):  # noqa: F811
+def test_every_chapter_has_a_deck_and_every_week_links_it(site):
     stems = {chapter.stem: chapter.part for chapter in board.chapters(site.source)}
     assert {path.stem for path in decks(site)} == stems.keys()
     for part in board.course(site.source):
@@ -200,7 +200,7 @@ def test_every_chapter_has_a_deck_and_every_week_links_it(site):  # noqa: F811
                 assert f"../../slides/{row['chapter']}.html" in links
 
 
-def test_decks_are_whole_as_files(site):  # noqa: F811
+def test_decks_are_whole_as_files(site):
     for path in decks(site):
         deck = Page.read(path)
         assert re.search(r"<title>\S.*: slides</title>", path.read_text()), path.name
@@ -214,7 +214,7 @@ def test_decks_are_whole_as_files(site):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["toy", "large-batch"])
-def test_a_deck_opens_turns_and_fits_and_asks_nobody_else(visit, name):  # noqa: F811
+def test_a_deck_opens_turns_and_fits_and_asks_nobody_else(visit, name):
     page = visit(f"slides/{name}.html")
     page.set_viewport_size({"width": 1280, "height": 720})
     page.wait_for_selector(".reveal.ready")
