@@ -12,6 +12,9 @@ import urllib.request
 import pytest
 import toys
 
+from lessons_lib import notebooks
+
+NOTEBOOK = "book/w1-toys/toy.ipynb"
 TOKEN = "of-this-test-alone"
 START_LIMIT = 90  # seconds; it takes some 5 alone, and this machine may be busy
 
@@ -20,6 +23,7 @@ START_LIMIT = 90  # seconds; it takes some 5 alone, and this machine may be busy
 def lab(tmp_path):
     """JupyterLab on a toy chapter that was never run; the address of the notebook."""
     book = toys.make_book(tmp_path / "book", toy=toys.notebook(toys.PAGE))
+    notebooks.rewrite(book / NOTEBOOK)  # as stored: a chapter names its kernel, and nobody is asked for one
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,7 +44,7 @@ def lab(tmp_path):
                 time.sleep(1)
         else:
             pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
-        yield f"http://127.0.0.1:{port}/lab/tree/book/w1-toys/toy.ipynb?token={TOKEN}"
+        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK}?token={TOKEN}"
     finally:
         server.terminate()
         server.wait(30)
@@ -52,6 +56,7 @@ def test_a_chapter_runs_from_the_menu_and_its_figure_moves(lab, browser):
     page.goto(lab)
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     assert page.locator(".jp-OutputArea-output").count() == 0  # it has not been run
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # asked sooner, it asks back for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
 
