@@ -23,5 +23,11 @@ def default_threads() -> int:
 
 
 # OpenMP and BLAS read these once, as they load: this has to come before numpy and torch.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    _os.environ.setdefault(_name, _os.environ.get("LESSONS_THREADS") or str(default_threads()))
+_threads = _os.environ.get("LESSONS_THREADS") or str(default_threads())
+#: What the caller left open and was set here, for this process; a kernel that it starts decides for itself.
+OWN_THREADS = {
+    _name: _threads
+    for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    if _name not in _os.environ
+}
+_os.environ.update(OWN_THREADS)

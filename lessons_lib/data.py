@@ -25,6 +25,7 @@ What ``preprocess`` does:
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
 import os
 import random
@@ -43,6 +44,8 @@ from lessons_lib.settings import seed_for, settings, torch_generator
 NAMES = ("mnist1d", "digits", "mnist", "cifar10")
 CONDITIONS = ("true labels", "random labels", "shuffled pixels", "random pixels", "gaussian")
 _CROP = 28
+
+_loaded: dict[tuple[str, int, int], list] = {}  # what ``loaded`` tells: how many times, and the hash so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +133,12 @@ def load(
     preprocess = preprocess or source.preprocess
     crop, normalize = _PREPROCESS[preprocess]
     generator = torch_generator("data", source.name, base=seed)
-    inputs, labels = [], []
+    inputs, labels, digest = [], [], hashlib.sha256()
     for split, count, argument in ((source.train, n_train, "n_train"), (source.test, n_test, "n_test")):
         indices = _draw(len(split.labels), count, argument, source, generator)
         x = split.read(indices)
+        for part in (*x.split(1024), split.labels[indices]):
+            digest.update(part.numpy().tobytes())
         if crop:
             x = _centre(x, source)
         x = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
@@ -141,7 +146,27 @@ def load(
         labels.append(split.labels[indices])
     normalize(*inputs)
     (x_train, x_test), (y_train, y_test) = inputs, labels
+    _note(source.name, len(y_train), len(y_test), digest.digest())
     return Dataset(source.name, x_train, y_train, x_test, y_test, source.n_classes, preprocess)
+
+
+def _note(name: str, n_train: int, n_test: int, digest: bytes) -> None:
+    times_and_hash = _loaded.setdefault((name, n_train, n_test), [0, hashlib.sha256()])
+    times_and_hash[0] += 1
+    times_and_hash[1].update(digest)
+
+
+def loaded() -> list[dict]:
+    """What this process has loaded so far: a row for every data set and size, in the order of the first time.
+
+    A row's ``sha256`` is over the inputs as they came, before any preprocessing, and the labels, in the order in
+    which they were drawn, each of the ``times`` that it was loaded: two runs with the same one read the same. What
+    is generated, as MNIST-1D is, may differ in its last digits from machine to machine, and then in its sum.
+    """
+    return [
+        {"name": name, "n_train": n_train, "n_test": n_test, "times": times, "sha256": total.hexdigest()}
+        for (name, n_train, n_test), (times, total) in _loaded.items()
+    ]
 
 
 def _mnist1d(n_train: int, n_test: int, seed: int | None) -> Source:

@@ -7,7 +7,6 @@ import difflib
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import sys
@@ -15,16 +14,17 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lessons_lib import OWN_THREADS, provenance
+
 if TYPE_CHECKING:
+    from nbclient import NotebookClient
     from nbformat import NotebookNode
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 INJECTED = "injected-parameters"  # papermill's tag
-VERSIONS_OF = ("lessons_lib", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d")
 
 
 class BookError(RuntimeError):
@@ -188,6 +188,10 @@ def _execute(
 
     settings = Settings.from_environment(environment)
     device = str(settings.device)
+    environment = {name: value for name, value in environment.items() if name not in OWN_THREADS}
+    if (book / "lessons_lib").is_dir():  # what runs is this book's own library, so that the commit says what ran
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(book), environment.get("PYTHONPATH"))))
+    state = provenance.commit(book) or {"commit": None, "clean": False}
     notebook = read(chapter.path)
     _clear(notebook)
     if parameters:
@@ -201,6 +205,9 @@ def _execute(
     client = NotebookClient(notebook, km=manager, coalesce_streams=True, shutdown_kernel="immediate")
     client.reset_execution_trackers()
     code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source]
+    tagged = [cell for _, cell in code if "parameters" in cell.metadata.get("tags", [])]
+    names = [name for cell in tagged for name in assigned(cell.source)]
+    sizes = {}
     start = time.perf_counter()
     peak_memory = number = 0
     # What a dying kernel says last, it says on its own standard error.
@@ -222,20 +229,42 @@ def _execute(
                     client.set_widgets_metadata()
                     write(notebook, folder / "notebook.ipynb")
                 peak_memory = max(peak_memory, peak_memory_of(manager.provisioner.pid))
-    seconds = time.perf_counter() - start
+                if {"parameters", INJECTED} & set(cell.metadata.get("tags", [])):
+                    sizes = _ask(client, _VALUES.format(names=names))
+            seconds = time.perf_counter() - start
+            told = _ask(client, provenance.TELL)
     done = Run(notebook, folder, seconds, peak_memory, record(notebook))
     verdicts = {
         **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
         "parameters": dict(parameters or {}),
+        "sizes": sizes,
+        **state,
+        **told,
         "device": device,
-        "machine": _machine(device),
+        "machine": provenance.machine(device),
         "engine": settings.engine,
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak_memory / 1e6),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": provenance.versions(),
     }
     (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return done
+
+
+# The parameters' values, as JSON; what JSON does not have is told as Python writes it.
+_VALUES = "print(__import__('json').dumps({{name: globals()[name] for name in {names}}}, default=repr))"
+
+
+def _ask(client: NotebookClient, code: str) -> dict:
+    """The JSON that ``code`` prints in the kernel, from a cell that the notebook does not keep."""
+    from nbformat.v4 import new_code_cell
+
+    client.nb.cells.append(new_code_cell(code))
+    try:
+        cell = client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
+    finally:
+        client.nb.cells.pop()
+    return json.loads("".join(output.text for output in cell.outputs if output.get("name") == "stdout"))
 
 
 def _suffix(parameters: Mapping[str, object]) -> str:
@@ -250,25 +279,6 @@ def _suffix(parameters: Mapping[str, object]) -> str:
 
 def _first_line(source: str) -> str:
     return next((line.strip() for line in source.splitlines() if line.strip()), "")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS_OF:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _machine(device: str) -> str:
-    """What computed, in the words of its maker: a recorded run says so beside its time."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores"
 
 
 def peak_memory_of(pid: int) -> int:
