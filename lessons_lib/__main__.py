@@ -1,4 +1,4 @@
-"""The book's command line: ``python -m lessons_lib list | run | store | normalize | board | new | address``."""
+"""The book's commands: ``python -m lessons_lib list | run | record | store | normalize | board | new | address``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=_run)
 
+    command = commands.add_parser(
+        "record",
+        help="keep a finished run in records/, to be shown beside the chapter's own verdicts",
+        description="Check the run in RUN_FOLDER, complete and unaltered, and write records/CHAPTER[...].json.",
+    )
+    command.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="where `run` said that it kept it")
+    command.set_defaults(command=_record)
+
     command = commands.add_parser("store", help="re-execute chapters at lesson scale and write their outputs back")
     command.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: every chapter")
     command.set_defaults(command=_store)
@@ -66,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", type=Path, metavar="NOTEBOOK")
     command.set_defaults(command=_normalize)
 
-    command = commands.add_parser("board", help="every claim of every chapter, and its verdict")
+    command = commands.add_parser("board", help="every claim of every chapter, its verdict, and those of recorded runs")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=_board)
 
@@ -120,6 +128,13 @@ def _run(options: argparse.Namespace) -> int:
     for claim in (done.record or {"claims": []})["claims"]:
         print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")
     print(f"kept in {done.folder}")
+    return 0
+
+
+def _record(options: argparse.Namespace) -> int:
+    from lessons_lib import records
+
+    print(f"kept in {records.keep(options.folder)}")
     return 0
 
 

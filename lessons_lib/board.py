@@ -3,7 +3,8 @@
 A chapter's verdicts lie in its notebook as a record (``lessons_lib.claims.RECORD_TYPE``) beside the table a
 reader sees. Nothing is executed here and no verdict is copied by hand: each stored one is decided again from
 the values and the rule stored with it, and a chapter whose record is absent, damaged or at odds with its own
-values is shown with a message that says so, instead of its claims.
+values is shown with a message that says so, instead of its claims. Beside them stand the verdicts of recorded runs
+(``lessons_lib.records``), where there are any.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from lessons_lib import notebooks
+from lessons_lib import notebooks, records
 from lessons_lib.claims import EVIDENCE, SYMBOLS, ClaimError, Result, _number, decide
 
 VERDICTS = tuple(SYMBOLS)
@@ -27,7 +28,7 @@ class Chapter:
     """One chapter's notebook and what became of its claims.
 
     ``results`` is empty where ``problem`` says why there are none. ``part`` is the folder under ``book/``,
-    ``stem`` the file's name without its suffix, ``path`` the notebook.
+    ``stem`` the file's name without its suffix, ``path`` the notebook, ``records`` its recorded runs.
     """
 
     part: str
@@ -37,10 +38,15 @@ class Chapter:
     results: tuple[Result, ...] = ()
     scale: str = ""
     problem: str = ""
+    records: tuple[records.Record, ...] = ()
 
     def count(self, verdict: str) -> int:
         """How many claims came to ``verdict``."""
         return sum(result.verdict == verdict for result in self.results)
+
+    def recorded(self, claim: str) -> list[tuple[records.Record, Result]]:
+        """What recorded runs say of a claim."""
+        return [(record, record.results[claim]) for record in self.records if claim in record.results]
 
 
 def course(book: Path | None = None) -> list[dict]:
@@ -66,10 +72,16 @@ def course(book: Path | None = None) -> list[dict]:
 
 
 def chapters(book: Path | None = None) -> list[Chapter]:
-    """The chapters that exist, in the course's order."""
-    folder = (book or notebooks.root()) / "book"
+    """The chapters that exist, in the course's order, with their recorded runs."""
+    book = book or notebooks.root()
     files = dict.fromkeys(row["file"] for part in course(book) for row in part["rows"])
-    return [read_chapter(folder / file) for file in files if (folder / file).is_file()]
+    return [with_records(read_chapter(path), book) for file in files if (path := book / "book" / file).is_file()]
+
+
+def with_records(chapter: Chapter, book: Path) -> Chapter:
+    """The chapter with its recorded runs; one whose own verdicts cannot be read has none."""
+    rows = [result.record() for result in chapter.results]
+    return replace(chapter, records=records.of(chapter.stem, rows, book) if rows else ())
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -136,6 +148,10 @@ def text(book: Path | None = None) -> str:
             head = f"  {SYMBOLS[result.verdict]} {result.claim.id:<{width}}  {result.verdict:<9}"
             lines.append(f"{head}  {result.claim.statement}")
             lines.append(f"{'':{width + 17}}{measured(result)}; holds when {result.claim.holds}")
+            for record, larger in chapter.recorded(result.claim.id):
+                head = f"{'':{width + 5}}{SYMBOLS[larger.verdict]} {larger.verdict:<9}"
+                lines.append(f"{head} {measured(larger)}; recorded in {record.name}")
+        lines += [f"  ! {record.problem}" for record in chapter.records if record.problem]
         lines.append("")
     counts = ", ".join(f"{number} {verdict}" for verdict, number in tally(found).items())
     lines.append(f"{size(found)}: {counts}")
@@ -152,23 +168,36 @@ def as_json(book: Path | None = None) -> list[dict]:
             "scale": chapter.scale,
             "problem": chapter.problem,
             "claims": [result.record() for result in chapter.results],
+            "records": [{"name": record.name, **record.run, "problem": record.problem} for record in chapter.records],
         }
         for chapter in chapters(book)
     ]
 
 
 def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict]:
-    """Every claim of the chapters as one flat row each; ``link(chapter, id)`` is the address of a claim's result."""
-    return [
-        {
-            "chapter": chapter.stem,
-            "part": chapter.part,
-            **{key: value for key, value in result.record().items() if key != "values"},
-            "link": link(chapter, result.claim.id),
-        }
-        for chapter in found
-        for result in chapter.results
-    ]
+    """Every claim of the chapters as one flat row each; ``link(chapter, id)`` is the address of a claim's result.
+
+    What recorded runs say of it is in the row's ``recorded``, where there are any.
+    """
+    rows = []
+    for chapter, result in ((each, result) for each in found for result in each.results):
+        row = {"chapter": chapter.stem, "part": chapter.part, **result.record()}
+        del row["values"]
+        row["link"] = link(chapter, result.claim.id)
+        if recorded := [_recorded(*pair) for pair in chapter.recorded(result.claim.id)]:
+            row["recorded"] = recorded
+        rows.append(row)
+    return rows
+
+
+def _recorded(record: records.Record, result: Result) -> dict:
+    """What one recorded run says of a claim, with what tells the run from others."""
+    return {
+        "record": record.name,
+        **{name: record.run[name] for name in ("scale", "seed", "parameters", "commit", "machine")},
+        "data": record.names,
+        **{name: result.record()[name] for name in ("mean", "low", "high", "n", "verdict")},
+    }
 
 
 def size(found: list[Chapter]) -> str:

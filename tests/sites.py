@@ -41,6 +41,9 @@ def copy_book(folder: Path, *, chapters: bool) -> Path:
     """The book's source in ``folder``, with or without its chapters."""
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", *(() if chapters else ("*.ipynb",)))
     shutil.copytree(ROOT / "book", folder / "book", ignore=ignored)
+    (folder / "records").mkdir()
+    for record in (ROOT / "records").glob("*.json") if chapters else ():
+        shutil.copy(record, folder / "records")
     shutil.copy(ROOT / "_config.yml", folder)
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     if not chapters:

@@ -156,6 +156,10 @@ def test_the_rows_of_the_file_are_the_records_and_keep_the_schema(chapters):
         assert (row.pop("chapter"), row.pop("part")) == (chapter.stem, chapter.part)
         assert row.pop("link") == f"{chapter.stem}#{record['id']}"
         del record["values"]
+        larger = {each.name: each.results[record["id"]] for each in chapter.records if record["id"] in each.results}
+        assert {each["record"]: each["verdict"] for each in row.pop("recorded", [])} == {
+            name: recorded.verdict for name, recorded in larger.items()
+        }
         assert row == record
 
 

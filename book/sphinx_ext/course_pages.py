@@ -25,7 +25,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 # The site shows this checkout, also where another lessons_lib is installed, or none.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lessons_lib import board
+from lessons_lib import board, records
 from lessons_lib.claims import SYMBOLS
 
 COLUMNS = ("Presenter", "Paper", "Paper URL", "Our presentation", "Chapter", "Claims held")
@@ -37,9 +37,11 @@ def read_book(env: BuildEnvironment) -> tuple[list[dict], dict[str, board.Chapte
     book = Path(env.srcdir)
     parts = _course(book, (book / "book" / "course.yml").stat().st_mtime_ns)
     files = [book / "book" / row["file"] for part in parts for row in part["rows"]]
+    kept = book / records.FOLDER
+    files += [kept, *sorted(kept.glob("*.json"))] if kept.is_dir() else []
     for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
         env.note_dependency(str(path))
-    return parts, _chapters(book, tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files))
+    return parts, _chapters(book, tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files))
 
 
 @cache

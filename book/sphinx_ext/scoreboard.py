@@ -15,11 +15,12 @@ from collections import Counter
 from pathlib import Path
 
 import forest
+import recorded
 from course_pages import BookDirective, _chapter_link, _verdict, tally_bar
 from docutils import nodes
 from sphinx.util import logging
 
-from lessons_lib import board
+from lessons_lib import board, records
 from lessons_lib.claims import EVIDENCE, SYMBOLS, Result, _number
 
 logger = logging.getLogger(__name__)
@@ -124,11 +125,19 @@ def _row(chapter: board.Chapter, result: Result, page: str) -> list[nodes.Node]:
         _raw(forest.drawing(result)),
         nodes.inline("", board.numbers(result)),
         *_note(f"holds when {claim.holds}{no_effect}"),
+        *(node for pair in chapter.recorded(claim.id) for node in _recorded(*pair, page)),
         _raw(f"</td>{_cell('Verdict')}"),
         _verdict(result.verdict),
         *_note(evidence),
         _raw("</td></tr>\n"),
     ]
+
+
+def _recorded(record: records.Record, result: Result, page: str) -> list[nodes.Node]:
+    """What a recorded run says of the claim: a line that leads to the run, below what the lesson scale says."""
+    link = nodes.reference("", "Recorded run", refuri=f"{page}#{recorded.anchor(record)}", internal=True)
+    numbers = f": {board.measured(result)} " + (f"({', '.join(record.names)}) " if record.names else "")
+    return [nodes.inline("", "", link, nodes.Text(numbers), _verdict(result.verdict), classes=["note-line", "larger"])]
 
 
 def _prose(text: str) -> list[nodes.Node]:

@@ -1,0 +1,89 @@
+"""Puts a chapter's recorded runs into its section "Bigger", beside the verdicts of the lesson scale.
+
+They are read from records/ while the page is, so that no stored notebook has to hold them, and the page depends on
+every record and on the folder: adding one, or taking one away, renews it.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import course_pages  # noqa: F401  it puts this checkout's lessons_lib on the path
+from docutils import nodes
+from sphinx.util import logging
+
+from lessons_lib import board, records
+from lessons_lib.claims import Result, _prose, _small, _table, verdict_markup
+
+logger = logging.getLogger(__name__)
+
+SECTION = "Bigger"
+COLUMNS = ("Id", "Claim", "Lesson scale", "Recorded")
+
+
+def add_records(app, doctree: nodes.document) -> None:
+    """Append the recorded runs to the section ``SECTION`` of a chapter's page."""
+    path, book = Path(app.env.doc2path(app.env.docname)), Path(app.srcdir)
+    if path.suffix != ".ipynb":
+        return
+    kept = book / records.FOLDER
+    for part in (__file__, records.__file__, *([kept, *kept.glob("*.json")] if kept.is_dir() else [])):
+        app.env.note_dependency(str(part))
+    chapter = board.with_records(board.read_chapter(path), book)
+    sections = [each for each in doctree.findall(nodes.section) if each[0].astext() == SECTION]
+    for record in chapter.records:
+        if record.problem:
+            logger.warning(record.problem, location=app.env.docname)
+        elif not sections:
+            logger.warning(f"no section {SECTION!r} to put {record.name} into", location=app.env.docname)
+        else:
+            sections[-1] += shown(chapter, record)
+
+
+def anchor(record: records.Record) -> str:
+    """The id of a record's table on its chapter's page."""
+    return nodes.make_id(f"recorded-{record.name}")
+
+
+def shown(chapter: board.Chapter, record: records.Record) -> list[nodes.Node]:
+    """One recorded run: a sentence, the command that repeats it, and the table of verdicts."""
+    counts = ", ".join(
+        f"{number} {verdict}"
+        for verdict in board.VERDICTS
+        if (number := sum(result.verdict == verdict for result in record.results.values()))
+    )
+    scale = f"at {record.run['scale']} scale" + (", with other sizes" if record.run["parameters"] else "")
+    smaller = " It is a smaller experiment than the paper's." if record.run["parameters"] else ""
+    said = nodes.paragraph("", f"Recorded: a run {scale}. {counts}.{smaller} This command repeats it:")
+    said["ids"].append(anchor(record))
+    command = nodes.literal_block(record.command, record.command, language="none", classes=["recorded-command"])
+    return [said, command, nodes.raw("", table(chapter, record), format="html")]
+
+
+def table(chapter: board.Chapter, record: records.Record) -> str:
+    """The verdicts side by side, as HTML; a claim's id leads to the place where the lesson measures it."""
+    rows = [
+        (
+            f'<a href="#claim-{html.escape(result.claim.id)}">{html.escape(result.claim.id)}</a>',
+            _prose(result.claim.statement),
+            _cell(result),
+            _cell(larger) + (_small("another verdict") if larger.verdict != result.verdict else ""),
+        )
+        for result in chapter.results
+        if (larger := record.results.get(result.claim.id))
+    ]
+    unset = ", ".join(f"{name} = {value!r}" for name, value in record.unset.items())
+    sizes = f" Sizes that the command leaves as they are: {unset}." if record.run["parameters"] and unset else ""
+    caption = html.escape(" ".join(record.facts) + sizes)
+    return '<div class="recorded">' + _table("Recorded run", caption, COLUMNS, rows) + "</div>"
+
+
+def _cell(result: Result) -> str:
+    return verdict_markup(result.verdict) + _small(html.escape(board.measured(result)))
+
+
+def setup(app) -> dict:
+    """Register what has to happen when a page has been read."""
+    app.connect("doctree-read", add_records)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
