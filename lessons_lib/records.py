@@ -68,7 +68,8 @@ class Record:
         told += [f"--seed {self.run['seed']}"] * (self.run["seed"] != 0)
         for name, value in self.run["parameters"].items():
             said = f"{name}={value!r}"
-            told.append(f"--set {said}" if re.fullmatch(r"[\w.=+-]+", said) else f'--set "{said}"')
+            quote = "" if re.fullmatch(r"[\w.=+-]+", said) else '"' if "'" in said else "'"
+            told.append(f"--set {quote}{said}{quote}")
         return " ".join(told)
 
     @property
@@ -100,7 +101,7 @@ class Record:
         facts = [f"Data: {self.data}." if self.data else "Data made on the spot."]
         if JPEG_COPY in self.names:
             facts.append("The JPEG copy holds CIFAR-10's images after lossy compression, so not bit for bit.")
-        facts.append(f"{run['machine']}, {threads}: {time}, {run['peak_memory_mb'] / 1000:.1f} GB.")
+        facts.append(f"{run['machine']}, {threads}: {time}, {run['peak_memory_mb'] / 1000:.1f} GB of memory.")
         state = "" if run["clean"] else ", with changes that were not committed"
         facts.append(f"Seed {run['seed']}, commit {run['commit'][:10]}{state}.")
         return facts

@@ -53,10 +53,9 @@ def shown(chapter: board.Chapter, record: records.Record) -> list[nodes.Node]:
         for verdict in board.VERDICTS
         if (number := sum(result.verdict == verdict for result in record.results.values()))
     )
-    scale = f"at {record.run['scale']} scale" + (", with other sizes" if record.run["parameters"] else "")
-    smaller = " It is a smaller experiment than the paper's." if record.run["parameters"] else ""
-    said = nodes.paragraph("", f"Recorded: a run {scale}. {counts}.{smaller} This command repeats it:")
-    said["ids"].append(anchor(record))
+    smaller = " It is smaller than the paper's own experiment." if record.run["parameters"] else ""
+    said = nodes.paragraph("", "", nodes.strong("", "A recorded run"), ids=[anchor(record)])
+    said += nodes.Text(f" at {record.run['scale']} scale: {counts}.{smaller} This command repeats it:")
     command = nodes.literal_block(record.command, record.command, language="none", classes=["recorded-command"])
     return [said, command, nodes.raw("", table(chapter, record), format="html")]
 

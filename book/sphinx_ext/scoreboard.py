@@ -136,8 +136,9 @@ def _row(chapter: board.Chapter, result: Result, page: str) -> list[nodes.Node]:
 def _recorded(record: records.Record, result: Result, page: str) -> list[nodes.Node]:
     """What a recorded run says of the claim: a line that leads to the run, below what the lesson scale says."""
     link = nodes.reference("", "Recorded run", refuri=f"{page}#{recorded.anchor(record)}", internal=True)
-    numbers = f": {board.measured(result)} " + (f"({', '.join(record.names)}) " if record.names else "")
-    return [nodes.inline("", "", link, nodes.Text(numbers), _verdict(result.verdict), classes=["note-line", "larger"])]
+    numbers = f" {board.measured(result)}" + (f" ({', '.join(record.names)})" if record.names else "")
+    line = [link, nodes.Text(": "), _verdict(result.verdict), nodes.Text(numbers)]
+    return [nodes.inline("", "", *line, classes=["note-line", "larger"])]
 
 
 def _prose(text: str) -> list[nodes.Node]:
