@@ -83,6 +83,27 @@ def test_index_leaves_the_edge_with_exponent_three_halves(model):
     assert np.diff(np.log(values))[0] / np.log(10) == pytest.approx(1.5, abs=0.02)
 
 
+def followed(z, energy, phi, model):
+    """The resolvent as the root that goes over into 1 / z far from the real axis, followed from there."""
+    value = None
+    for share in np.linspace(1.0, 0.0, 80):
+        at = z.real + 1j * z.imag * (1e3 / z.imag) ** share
+        near = 1 / at if value is None else value
+        roots = [np.roots(coefficients) for coefficients in rm._polynomial(at, energy, phi, model)]
+        value = np.array([each[abs(each - before).argmin()] for each, before in zip(roots, near, strict=True)])
+    return value
+
+
+@BOTH
+@pytest.mark.parametrize("factor", [0.1, 1.0, 3.0])
+def test_the_one_root_below_the_axis_is_the_one_that_becomes_1_over_z(model, factor):
+    for phi in (0.1, 0.75):
+        energy = factor * rm.critical_energy(phi, model)
+        for height in (1e-7, 0.1):
+            z = rm.left_edge(energy, phi, model) + np.array([-5, -0.1, -1e-4, 1e-4, 0.1, 1, 2, 8]) + 1j * height
+            np.testing.assert_allclose(rm.resolvent(z, energy, phi, model), followed(z, energy, phi, model), rtol=1e-6)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="must be one of: wigner, product"):
         rm.density([0.0], 1.0, 0.5, "goe")

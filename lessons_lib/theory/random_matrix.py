@@ -64,20 +64,16 @@ def _polynomial(z: NDArray[np.complex128], energy: float, phi: float, model: str
 def resolvent(z: ArrayLike, energy: float, phi: float, model: str = "wigner") -> NDArray[np.complex128]:
     """G(z) = the mean of 1 / (z - eigenvalue), at points ``z`` [k] with positive imaginary part.
 
-    Of the polynomial's roots it is the one that goes over into 1 / z far from the real axis: it is followed from there.
-    Raises ValueError for values out of range.
+    It is the polynomial's only root in the lower half of the plane: with G there lie the R-transforms of both models, so
+    G -> 1 / (z - R(G)), with R the sum of the two, maps that half into itself and has one fixed point. Raises
+    ValueError for values out of range.
     """
     _check(energy, phi, model)
     z = np.asarray(z, dtype=np.complex128)
     if (z.imag <= 0).any():
         raise ValueError("the resolvent is asked for at points with positive imaginary part")
-    value = None
-    for share in np.linspace(1.0, 0.0, 80):
-        at = z.real + 1j * z.imag * (1e3 / z.imag) ** share
-        roots = _roots(_polynomial(at, energy, phi, model))
-        near = 1 / at if value is None else value
-        value = np.take_along_axis(roots, np.abs(roots - near[:, None]).argmin(1)[:, None], 1)[:, 0]
-    return value
+    roots = _roots(_polynomial(z, energy, phi, model))
+    return np.take_along_axis(roots, roots.imag.argmin(1)[:, None], 1)[:, 0]
 
 
 def _roots(coefficients: NDArray[np.complex128]) -> NDArray[np.complex128]:
