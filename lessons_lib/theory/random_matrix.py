@@ -64,9 +64,9 @@ def _polynomial(z: NDArray[np.complex128], energy: float, phi: float, model: str
 def resolvent(z: ArrayLike, energy: float, phi: float, model: str = "wigner") -> NDArray[np.complex128]:
     """G(z) = the mean of 1 / (z - eigenvalue), at points ``z`` [k] with positive imaginary part.
 
-    It is the polynomial's only root in the lower half of the plane: with G there lie the R-transforms of both models, so
-    G -> 1 / (z - R(G)), with R the sum of the two, maps that half into itself and has one fixed point. Raises
-    ValueError for values out of range.
+    It is the polynomial's only root in the lower half of the plane: for G there, the R-transforms of both models lie
+    there too, so G -> 1 / (z - R(G)), with R the sum of the two, maps that half into itself and has one fixed point.
+    Raises ValueError for values out of range.
     """
     _check(energy, phi, model)
     z = np.asarray(z, dtype=np.complex128)
