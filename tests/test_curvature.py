@@ -85,6 +85,15 @@ def test_whole_hessian_against_autograd(name):
     assert np.abs(expected).max() > 0.01
 
 
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("batch_size", [None, 17])
+def test_whole_hessian_has_the_products_as_columns(name, batch_size):
+    model, (x, y) = built(NETS[name]), data()
+    hessian = Hessian(model, x, y, batch_size=batch_size)
+    columns = hessian @ torch.eye(hessian.size, dtype=torch.float64)
+    np.testing.assert_allclose(curvature._whole(hessian), columns, atol=1e-12)
+
+
 @pytest.mark.parametrize("batch_size", [None, 17])
 def test_products_against_finite_differences_of_the_gradient(batch_size):
     model, (x, y) = built(NETS["tanh"]), data()

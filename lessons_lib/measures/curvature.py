@@ -65,9 +65,11 @@ class Hessian:
         self.batch_size = batch_size or len(x)
         self.size = sum(p.numel() for p in self.parameters)
         self.dtype, self.device = first.dtype, first.device
+        self._slopes: list[Tensor] | None = None
         self._graph: Tensor | None = None
         if self.batch_size >= len(x):
-            self._graph = self._slope(self.x, self.y)
+            self._slopes = self._slopes_of(self.x, self.y)
+            self._graph = torch.cat(self._slopes)
             self.gradient = self._graph.detach()
         else:
             pieces = (share * self._slope(a, b, keep=False) for a, b, share in self._pieces())
@@ -79,20 +81,24 @@ class Hessian:
         for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
             yield x, y, len(x) / len(self.x)
 
-    def _slope(self, x: Tensor, y: Tensor, keep: bool = True) -> Tensor:
+    def _slopes_of(self, x: Tensor, y: Tensor, keep: bool = True) -> list[Tensor]:
         loss = self.loss(self.model(x), y)
         slopes = torch.autograd.grad(loss, self.parameters, create_graph=keep, materialize_grads=True)
-        return torch.cat([slope.flatten() for slope in slopes])
+        return [slope.flatten() for slope in slopes]
 
-    def _times(self, graph: Tensor, columns: Tensor) -> Tensor:
-        """Products [c, P] with rows ``columns`` [c, P]."""
+    def _slope(self, x: Tensor, y: Tensor, keep: bool = True) -> Tensor:
+        return torch.cat(self._slopes_of(x, y, keep))
+
+    def _times(self, graph: Tensor, columns: Tensor, parameters: list[Tensor] | None = None) -> Tensor:
+        """Derivatives of ``columns`` [c, G] times ``graph`` [G] by these parameters, all by default: [c, their size]."""
+        parameters = self.parameters if parameters is None else parameters
         if not graph.requires_grad:  # a loss linear in the parameters
-            return torch.zeros_like(columns)
+            return columns.new_zeros(len(columns), sum(p.numel() for p in parameters))
         options = dict(retain_graph=True, materialize_grads=True)
         if len(columns) == 1:  # a plain backward pass has less to set up than a batched one
-            parts = torch.autograd.grad(graph, self.parameters, columns[0], **options)
+            parts = torch.autograd.grad(graph, parameters, columns[0], **options)
             return torch.cat([part.flatten() for part in parts]).unsqueeze(0)
-        parts = torch.autograd.grad(graph, self.parameters, columns, is_grads_batched=True, **options)
+        parts = torch.autograd.grad(graph, parameters, columns, is_grads_batched=True, **options)
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     def matvec(self, vector: Tensor | ArrayLike) -> Tensor:
@@ -171,8 +177,9 @@ def exact_hessian(
 ) -> NDArray[np.float64]:
     """The whole Hessian [P, P], computed in the model's precision and returned symmetric in float64.
 
-    Row after row of the identity is sent back through the gradient's graph, some at once. Raises
-    CurvatureError for more than 20,000 parameters, whose matrix would take over 3 GB.
+    Row after row of the identity is sent back through the gradient's graph, some at once; what lies left of the
+    diagonal is taken from its right. Raises CurvatureError for more than 20,000 parameters, whose matrix would take
+    over 3 GB.
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if size > _LARGEST_MATRIX:
@@ -184,14 +191,23 @@ def exact_hessian(
 
 
 def _whole(hessian: Hessian) -> NDArray[np.float64]:
-    matrix = torch.empty(hessian.size, hessian.size, dtype=hessian.dtype)
-    for start in range(0, hessian.size, _CHUNK):
-        stop = min(start + _CHUNK, hessian.size)
-        rows = torch.zeros(stop - start, hessian.size, dtype=hessian.dtype, device=hessian.device)
-        rows[:, start:stop].fill_diagonal_(1.0)
-        matrix[start:stop] = hessian.matvec(rows.t()).t().cpu()
-    matrix = matrix.double().numpy()
-    return 0.5 * (matrix + matrix.T)
+    if hessian._slopes is None:
+        matrix = hessian.matvec(torch.eye(hessian.size)).double().cpu().numpy()
+        return 0.5 * (matrix + matrix.T)
+    matrix = torch.zeros(hessian.size, hessian.size, dtype=hessian.dtype)
+    # Only what lies right of the diagonal is computed, a layer's slopes by its own weights and those after it:
+    # a layer late in the network is then not differentiated through the layers before it.
+    begin = 0
+    for number, slope in enumerate(hessian._slopes):
+        later = hessian.parameters[number:]
+        for start in range(0, len(slope), _CHUNK):
+            stop = min(start + _CHUNK, len(slope))
+            rows = torch.zeros(stop - start, len(slope), dtype=hessian.dtype, device=hessian.device)
+            rows[:, start:stop].fill_diagonal_(1.0)
+            matrix[begin + start : begin + stop, begin:] = hessian._times(slope, rows, later).cpu()
+        begin += len(slope)
+    upper = matrix.double().triu().numpy()
+    return upper + np.triu(upper, 1).T
 
 
 def exact_gauss_newton(model: nn.Module, x: Tensor, y: Tensor) -> NDArray[np.float64]:
