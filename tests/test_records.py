@@ -91,9 +91,8 @@ def test_a_run_tells_where_its_numbers_come_from(book, finished):
     assert run["sizes"] == {"n_train": 9, "shift": -3.0, "kinds": ["a", "b"]}  # those in force, when they were set
     assert run["data"] == [{"name": "digits", "n_train": 9, "n_test": 5, "times": 1, "sha256": digits_hash(9, 5)}]
     # Paper scale takes every core, unless the caller, and not the import here, has said otherwise.
-    assert run["threads"] == (
-        os.cpu_count() if "OMP_NUM_THREADS" in OWN_THREADS else int(os.environ["OMP_NUM_THREADS"])
-    )
+    own = "OMP_NUM_THREADS" in OWN_THREADS
+    assert run["threads"] == (os.cpu_count() if own else int(os.environ["OMP_NUM_THREADS"]))
     assert run["seconds"] > 0 and run["peak_memory_mb"] > 50
     assert re.fullmatch(r".+, \d+ cores \(\w+ \w+\)", run["machine"])
     assert {"python", "torch", "numpy"} <= set(run["versions"])
