@@ -23,7 +23,7 @@ def default_threads() -> int:
 
 
 # OpenMP and BLAS read these once, as they load: this has to come before numpy and torch.
-# Where the caller gives OpenMP a number alone, it is BLAS's too: torch would take the larger.
+# A number that the caller gives OpenMP alone is for BLAS too: torch would go by that of MKL.
 _threads = _os.environ.get("LESSONS_THREADS") or _os.environ.get("OMP_NUM_THREADS") or str(default_threads())
 #: What the caller left open and was set here, for this process; a kernel that it starts decides for itself.
 OWN_THREADS = {
