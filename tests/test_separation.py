@@ -51,6 +51,14 @@ def test_grid_tensor_is_the_circuit_on_every_input(options):
         assert tensor[shown] == value(circuit, weights, shown) % PRIME
 
 
+def test_a_patch_that_nothing_sees_has_its_axis():
+    circuit = Circuit(3, 2, (Layer(np.array([[0, 2]]), 2),))
+    weights = circuit.random_weights(rng(3))
+    tensor = circuit.grid_tensor(weights)
+    for shown in itertools.product(range(2), repeat=3):
+        assert tensor[shown] == value(circuit, weights, shown) % PRIME
+
+
 def test_floating_point_agrees_with_small_integers():
     circuit = line(4, 3, 2, 3)
     weights = [rng(2).integers(-2, 3, shape) for shape in circuit.shapes()]

@@ -90,7 +90,7 @@ class Hessian:
         return torch.cat(self._slopes_of(x, y, keep))
 
     def _times(self, graph: Tensor, columns: Tensor, parameters: list[Tensor] | None = None) -> Tensor:
-        """Derivatives of ``columns`` [c, G] times ``graph`` [G] by these parameters, all by default: [c, their size]."""
+        """Derivatives of ``columns`` [c, G] times ``graph`` [G] by ``parameters`` (all by default), [c, their size]."""
         parameters = self.parameters if parameters is None else parameters
         if not graph.requires_grad:  # a loss linear in the parameters
             return columns.new_zeros(len(columns), sum(p.numel() for p in parameters))

@@ -50,7 +50,8 @@ def rank_modulo(matrix: NDArray[np.int64], prime: int = PRIME) -> int:
         inverse = pow(int(rows[rank, column]), -1, prime)
         rows[rank, column:] = rows[rank, column:] * inverse % prime
         below = rows[rank + 1 :, column, None]
-        rows[rank + 1 :, column:] = (rows[rank + 1 :, column:] - below * rows[rank, column:] % prime) % prime
+        # Residues lie below 2^31, so the difference fits into 63 bits and one reduction is enough.
+        rows[rank + 1 :, column:] = (rows[rank + 1 :, column:] - below * rows[rank, column:]) % prime
         rank += 1
         if rank == len(rows):
             break

@@ -119,7 +119,8 @@ class Circuit:
         """
         if [np.shape(part) for part in weights] != self.shapes():
             raise ValueError(f"weights have shapes {[np.shape(part) for part in weights]}; expected {self.shapes()}.")
-        inputs = np.indices((self.templates,) * self.patches).reshape(self.patches, -1)
+        # Values keep one axis a patch, of length 1 for the patches that a position does not see: those are not
+        # computed over and over, and the axes come together when positions are multiplied.
         # Linear forms of a one-hot vector are columns of the weights: no arithmetic in the first layer's maps.
         values: list[NDArray] | None = None
         for layer, weight in zip(self.layers, weights, strict=False):
@@ -133,14 +134,16 @@ class Circuit:
                         continue
                     matrix = full[place, offset]
                     if values is None:
-                        factor = matrix[:, inputs[child]]
+                        axes = [self.templates if patch == child else 1 for patch in range(self.patches)]
+                        factor = matrix.reshape(-1, *axes)
                     else:
                         factor = _times(matrix, values[child], prime)
                     product = factor if product is None else _reduce(product * factor, prime)
                 made.append(product)
             values = made
         output = _times(weights[-1][None], values[0], prime)[0]
-        return output.reshape((self.templates,) * self.patches)
+        # A patch that nothing sees makes no difference, but has its axis.
+        return np.broadcast_to(output, (self.templates,) * self.patches).copy()
 
 
 def _reduce(values: NDArray, prime: int | None) -> NDArray:
@@ -148,10 +151,11 @@ def _reduce(values: NDArray, prime: int | None) -> NDArray:
 
 
 def _times(matrix: NDArray, values: NDArray, prime: int | None) -> NDArray:
-    """matrix [a, b] @ values [b, n]; modulo the prime each product is reduced before it is added."""
+    """matrix [a, b] times values [b, ...]; modulo the prime each product is reduced before it is added."""
+    columns, shape = values.reshape(len(values), -1), (len(matrix), *values.shape[1:])
     if prime is None:
-        return matrix @ values
-    total = np.zeros((len(matrix), values.shape[1]), dtype=np.int64)
-    for column, row in zip(matrix.T, values, strict=True):
+        return (matrix @ columns).reshape(shape)
+    total = np.zeros((len(matrix), columns.shape[1]), dtype=np.int64)
+    for column, row in zip(matrix.T, columns, strict=True):
         total += column[:, None] * row % prime
-    return total % prime
+    return (total % prime).reshape(shape)
