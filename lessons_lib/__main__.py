@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
     command.add_argument("--seed", type=int, help="the base seed of every draw")
     command.add_argument("--device", choices=DEVICES)
-    command.add_argument("--engine", choices=ENGINES, help="how independent runs are mapped")
+    command.add_argument("--engine", help=f"how independent runs are mapped: {', '.join(ENGINES)} or tcp://host:port")
     command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
     command.add_argument(
         "--set",

@@ -141,11 +141,15 @@ class Ensemble:
         for name, value in state.items():
             own[name][k].copy_(value)
 
+    def state(self, k: int, device: torch.device | str | None = None) -> dict[str, Tensor]:
+        """A copy of member k's weights and buffers by name, on ``device`` or where they are."""
+        values = self.parameters | self.buffers
+        return {name: value[k].detach().clone().to(device or value.device) for name, value in values.items()}
+
     def member(self, k: int) -> nn.Module:
         """Member k as an ordinary module in evaluation mode, with weights of its own."""
         model = copy.deepcopy(self.template)
-        state = {name: value[k].detach().clone() for name, value in (self.parameters | self.buffers).items()}
-        model.load_state_dict(state)
+        model.load_state_dict(self.state(k))
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         return model.eval()

@@ -126,15 +126,19 @@ def run(
     ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from
     the LESSONS_* variables. ``parameters``, name to JSON value, replace what the chapter's cell tagged
     ``parameters`` assigns, and are part of the folder's name: ``...-seed0-n_train=1000``. The folder receives
-    ``notebook.ipynb``, rewritten after every cell, and, once all have run, ``verdicts.json``. Raises
-    SettingsError before the first cell for settings that cannot be met, and BookError for parameters that the
-    chapter does not have or naming the cell that failed.
+    ``notebook.ipynb``, rewritten after every cell, and, once all have run, ``verdicts.json``. At paper scale the
+    results of independent runs are kept in it until then, so that the same call goes on where one ended early
+    (unless LESSONS_CACHE names another folder, which is left as it is). Raises SettingsError before the first
+    cell for settings that cannot be met, and BookError for parameters that the chapter does not have or naming
+    the cell that failed.
     """
     book = book or root()
     environment = dict(os.environ)
     environment.update({f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None})
     # The kernel works in the chapter's folder: what is relative here would be elsewhere there.
     environment["LESSONS_DATA"] = str(Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve())
+    if environment.get("LESSONS_CACHE"):
+        environment["LESSONS_CACHE"] = str(Path(environment["LESSONS_CACHE"]).expanduser().resolve())
     return _execute(chapter, book, environment, parameters or {})
 
 
@@ -197,8 +201,9 @@ def _execute(
     if parameters:
         inject(notebook, parameters, chapter.name)
     folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters or {})}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    cache = _clear_folder(folder)
+    if settings.scale == "paper":  # hours may be lost
+        environment.setdefault("LESSONS_CACHE", str(cache))
 
     # Without kernel folders to look in, "python3" is this very interpreter, whatever else is registered.
     manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
@@ -233,6 +238,7 @@ def _execute(
                     sizes = _ask(client, _VALUES.format(names=names))
             seconds = time.perf_counter() - start
             told = _ask(client, provenance.TELL)
+    shutil.rmtree(cache, ignore_errors=True)  # nothing is left to go on with
     done = Run(notebook, folder, seconds, peak_memory, record(notebook))
     verdicts = {
         **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
@@ -265,6 +271,16 @@ def _ask(client: NotebookClient, code: str) -> dict:
     finally:
         client.nb.cells.pop()
     return json.loads("".join(output.text for output in cell.outputs if output.get("name") == "stdout"))
+
+
+def _clear_folder(folder: Path) -> Path:
+    """Remove what a former run left in its folder, but for the results it kept; their folder."""
+    cache = folder / "cache"
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path != cache:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return cache
 
 
 def _suffix(parameters: Mapping[str, object]) -> str:

@@ -18,9 +18,17 @@ TELL = "print(__import__('lessons_lib.provenance').provenance.told())"
 
 
 def told() -> str:
-    """What this process alone knows, as JSON: ``data``, the data sets it loaded, and ``threads``, as torch has them."""
-    data, torch = (sys.modules.get(name) for name in ("lessons_lib.data", "torch"))
-    found = {"data": data.loaded() if data else [], "threads": torch.get_num_threads() if torch else 1}
+    """What this process alone knows, as JSON.
+
+    ``data``, the data sets it loaded; ``threads``, as torch has them; ``reused``, results of an interrupted run that it
+    did not compute again, so that its time is not the whole of it.
+    """
+    data, torch, engine = (sys.modules.get(name) for name in ("lessons_lib.data", "torch", "lessons_lib.engine"))
+    found = {
+        "data": data.loaded() if data else [],
+        "threads": torch.get_num_threads() if torch else 1,
+        "reused": engine.reused if engine else 0,
+    }
     return json.dumps(found, ensure_ascii=False)
 
 

@@ -1,15 +1,16 @@
 """What a run of the book depends on, read once from the environment.
 
-=================  ==========================================  ======================
-variable           values                                      default
-=================  ==========================================  ======================
-LESSONS_SCALE      ``lesson``, ``paper``                       ``lesson``
-LESSONS_SEED       an integer from 0 to 2**32 - 1              ``0``
-LESSONS_DATA       the folder that holds, or receives, data    ``data`` in the working directory
-LESSONS_DEVICE     ``auto``, ``cpu``, ``cuda``, ``mps``        ``auto``
-LESSONS_ENGINE     ``serial``, ``processes``                   ``serial``
-LESSONS_THREADS    threads of one process, 1 or more           1 (paper: all cores)
-=================  ==========================================  ======================
+=================  ================================================  =====================================
+variable           values                                            default
+=================  ================================================  =====================================
+LESSONS_SCALE      ``lesson``, ``paper``                             ``lesson``
+LESSONS_SEED       an integer from 0 to 2**32 - 1                    ``0``
+LESSONS_DATA       the folder that holds, or receives, data          ``data`` in the working directory
+LESSONS_DEVICE     ``auto``, ``cpu``, ``cuda``, ``mps``              ``auto``
+LESSONS_ENGINE     ``serial``, ``processes``, ``tcp://host:port``    ``serial``
+LESSONS_CACHE      a folder that keeps results of independent runs   none; a ``run`` of a chapter has its own
+LESSONS_THREADS    threads of one process, 1 or more                 1 (paper: all cores)
+=================  ================================================  =====================================
 
 Every random draw in the book comes from a generator made here from the base seed and a name, so two
 cells never share a stream, running one cell twice changes nothing elsewhere, and another
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +40,7 @@ T = TypeVar("T")
 SCALES = ("lesson", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 ENGINES = ("serial", "processes")
+_SCHEDULER = re.compile(r"(tcp|tls)://[^/\s:]+:\d{1,5}")
 
 
 class SettingsError(ValueError):
@@ -57,6 +60,7 @@ class Settings:
     device_choice: str = "auto"
     engine: str = "serial"
     threads: int = 1
+    cache: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -69,8 +73,9 @@ class Settings:
             seed=_integer(environment, "LESSONS_SEED", default=0, low=0, high=2**32 - 1),
             data=Path(environment.get("LESSONS_DATA") or "data").expanduser(),
             device_choice=_one_of(environment, "LESSONS_DEVICE", DEVICES),
-            engine=_one_of(environment, "LESSONS_ENGINE", ENGINES),
+            engine=_engine(environment),
             threads=_integer(environment, "LESSONS_THREADS", default=default_threads(), low=1, high=1024),
+            cache=Path(folder).expanduser() if (folder := environment.get("LESSONS_CACHE")) else None,
         )
 
     @cached_property
@@ -97,6 +102,16 @@ def _one_of(environment: Mapping[str, str], name: str, allowed: tuple[str, ...])
     value = environment.get(name) or allowed[0]
     if value not in allowed:
         raise SettingsError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}.")
+    return value
+
+
+def _engine(environment: Mapping[str, str]) -> str:
+    value = environment.get("LESSONS_ENGINE") or ENGINES[0]
+    if value not in ENGINES and not _SCHEDULER.fullmatch(value):
+        raise SettingsError(
+            f"LESSONS_ENGINE is {value!r}; it must be one of: {', '.join(ENGINES)}, or the address of a Dask "
+            "scheduler, as tcp://host:8786."
+        )
     return value
 
 

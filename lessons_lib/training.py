@@ -7,10 +7,12 @@ go through alone, since its weights, batches and dropout masks come from its own
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -267,13 +269,15 @@ def fit(
     if how == "auto":
         how = _faster(recipe, plans)
     start = time.perf_counter()
-    if how == "together":
-        with bar(epochs, description) as progress:
-            results = _train(recipe, plans, progress.update)
-    else:
+    if how == "one by one" and not hooks:
         jobs = [(recipe, [plan]) for plan in plans]
-        results = [result for part in engine.map(_train, jobs, description) for result in part]
-    return _collect(results, recipe, how, time.perf_counter() - start)
+        told = [result for part in engine.map(_train, jobs, description) for result in part]
+    else:  # hooks write into the caller's memory: they run here, and every time
+        run = _train if hooks else partial(engine.call, _train)
+        groups = [plans] if how == "together" else [[plan] for plan in plans]
+        with bar(epochs * len(groups), description) as progress:
+            told = [result for group in groups for result in run(recipe, group, progress=progress.update)]
+    return _collect([_Result(**result) for result in told], recipe, how, time.perf_counter() - start)
 
 
 def _check(value: str, allowed: Sequence[str], name: str) -> None:
@@ -307,7 +311,7 @@ def _convolution_work(build: Callable[[], nn.Module], sample: Tensor) -> int:
 
 @dataclass
 class _Result:
-    """One member's outcome: recorded values by name, [evaluations]."""
+    """One member's outcome: recorded values by name, [evaluations], and weights and buffers by epoch."""
 
     condition: str
     seed: int
@@ -315,7 +319,7 @@ class _Result:
     steps_per_epoch: int = 0
     epoch: int = 0
     reached: bool = False
-    models: dict[int, nn.Module] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
 
 class _Sets:
@@ -367,8 +371,8 @@ def _column(members: Sequence[Member], name: str, device: torch.device) -> Tenso
     return torch.tensor([[getattr(member, name)] for member in members], dtype=torch.float32, device=device)
 
 
-def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any] = lambda n: None) -> list[_Result]:
-    """Train these members in one batched pass."""
+def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any] = lambda n: None) -> list[dict]:
+    """Train these members in one batched pass; gives each one's _Result as a dict, which can be kept and sent."""
     device = recipe.device
     members = [plan.member() for plan in plans]
     ensemble = Ensemble.from_seeds(recipe.build, [member.seed for member in members], device)
@@ -435,10 +439,10 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
         _evaluate(recipe, ensemble, train, test, active, current)
         done = [position for position, result in enumerate(current) if _met(recipe.stop, result)]
         for position in range(len(alive)) if last else done:
-            result, model = current[position], ensemble.member(position).cpu()
+            result, state = current[position], ensemble.state(position, "cpu")
             result.reached = position in done
             later = {checkpoint for checkpoint in recipe.checkpoints if checkpoint > epoch}
-            result.models |= dict.fromkeys({epoch + 1} | later, model)
+            result.states |= dict.fromkeys({epoch + 1} | later, state)
         if done and not last:
             going = torch.tensor([p for p in range(len(alive)) if p not in set(done)], dtype=torch.long)
             alive = [alive[p] for p in going.tolist()]
@@ -450,12 +454,12 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
                 part.keep(on_device)
             lr, decay, adversarial, clip = (column[on_device] for column in (lr, decay, adversarial, clip))
             trained = None if trained is None else trained[on_device]
-    return results
+    return [vars(result) for result in results]
 
 
 def _keep(ensemble: Ensemble, results: Sequence[_Result], epoch: int) -> None:
     for k, result in enumerate(results):
-        result.models[epoch] = ensemble.member(k).cpu()
+        result.states[epoch] = ensemble.state(k, "cpu")
 
 
 def _trained(ensemble: Ensemble, members: Sequence[Member]) -> Tensor | None:
@@ -573,5 +577,19 @@ def _collect(results, recipe, how, seconds) -> Runs:
         steps_per_epoch=results[0].steps_per_epoch,
         how=how,
         seconds=seconds,
-        _models={(result.condition, result.seed): result.models for result in results},
+        _models={(result.condition, result.seed): _networks(recipe, result) for result in results},
     )
+
+
+def _networks(recipe: Recipe, result: _Result) -> dict[int, nn.Module]:
+    """A member's networks by epoch, in evaluation mode; epochs with the same weights share one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(result.seed)
+        template = recipe.build()
+    made = {}
+    for state in result.states.values():
+        if id(state) not in made:
+            made[id(state)] = copy.deepcopy(template)
+            made[id(state)].load_state_dict(state)
+            made[id(state)].eval()
+    return {epoch: made[id(state)] for epoch, state in result.states.items()}

@@ -149,6 +149,26 @@ def test_a_kernel_that_dies_is_told_apart(tmp_path):
         notebooks.run(notebooks.find("dying", book), book=book)
 
 
+def test_a_run_at_paper_scale_that_was_killed_goes_on_where_it_was(tmp_path):
+    work = """
+import os, signal
+from pathlib import Path
+from lessons_lib import engine
+Path("begun").open("a").write("x")
+print(engine.map(lambda n: n * n, [(2,), (3,)]))
+if len(Path("begun").read_text()) == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    book = toys.make_book(tmp_path, small=small(work))
+    chapter = notebooks.find("small", book)
+    with pytest.raises(BookError, match="the kernel died"):
+        notebooks.run(chapter, book=book, scale="paper")
+    done = notebooks.run(chapter, book=book, scale="paper")
+    assert done.notebook.cells[1].outputs[0].text == "[4, 9]\n"
+    assert json.loads((done.folder / "verdicts.json").read_text())["reused"] == 2
+    assert not (done.folder / "cache").exists()  # a run that is done has nothing to go on with
+
+
 def test_settings_are_refused_before_any_cell_runs(tmp_path):
     book = toys.make_book(tmp_path)
     with pytest.raises(SettingsError, match="LESSONS_SCALE is 'huge'; it must be one of: lesson, paper"):
