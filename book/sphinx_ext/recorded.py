@@ -1,7 +1,7 @@
 """Puts a chapter's recorded runs into its section "Bigger", beside the verdicts of the lesson scale.
 
-They are read from records/ while the page is, so that no stored notebook has to hold them, and the page depends on
-every record and on the folder: adding one, or taking one away, renews it.
+They are read from records/ while the page is, so that no stored notebook has to hold them, and every page that shows
+them is read again when a record changes, comes or goes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def add_records(app, doctree: nodes.document) -> None:
     path, book = Path(app.env.doc2path(app.env.docname)), Path(app.srcdir)
     if path.suffix != ".ipynb":
         return
-    kept = book / records.FOLDER
-    for part in (__file__, records.__file__, *([kept, *kept.glob("*.json")] if kept.is_dir() else [])):
+    for part in (__file__, records.__file__, *(book / records.FOLDER).glob("*.json")):
         app.env.note_dependency(str(part))
     chapter = board.with_records(board.read_chapter(path), book)
     sections = [each for each in doctree.findall(nodes.section) if each[0].astext() == SECTION]
@@ -82,7 +81,15 @@ def _cell(result: Result) -> str:
     return verdict_markup(result.verdict) + _small(html.escape(board.measured(result)))
 
 
+def renew(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """Every page, if there are other records than when they were read: a page can depend on no file to come."""
+    names = sorted(path.name for path in (Path(app.srcdir) / records.FOLDER).glob("*.json"))
+    before, env.recorded_names = getattr(env, "recorded_names", names), names
+    return [] if before == names else sorted(env.found_docs - added)
+
+
 def setup(app) -> dict:
     """Register what has to happen when a page has been read."""
     app.connect("doctree-read", add_records)
+    app.connect("env-get-outdated", renew)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
