@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -37,13 +38,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "run",
-        help="execute a chapter in a fresh kernel, into a folder under runs/",
-        description="Execute a chapter into runs/CHAPTER-SCALE-seedN, followed by what --set changes: "
-        "notebook.ipynb and verdicts.json. What is not given comes from the LESSONS_* variables.",
+        help="execute chapters in fresh kernels, each into a folder under runs/",
+        description="Execute a chapter into runs/CHAPTER-SCALE-seedN, followed by what --set changes: notebook.ipynb "
+        "and verdicts.json. What is not given comes from the LESSONS_* variables. Several chapters or seeds are "
+        "mapped over the engine, a chapter and seed a worker.",
     )
-    command.add_argument("chapter")
+    command.add_argument("chapters", nargs="+", metavar="CHAPTER")
     command.add_argument("--scale", choices=SCALES, help="lesson: what the book shows; paper: the paper's own sizes")
-    command.add_argument("--seed", type=int, help="the base seed of every draw")
+    command.add_argument(
+        "--seed",
+        type=_seeds,
+        default=[None],
+        dest="seeds",
+        help="the base seed of every draw, or several: 0-4 or 0,2,7",
+    )
     command.add_argument("--device", choices=DEVICES)
     command.add_argument("--engine", help=f"how independent runs are mapped: {', '.join(ENGINES)} or tcp://host:port")
     command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
@@ -111,6 +119,15 @@ def _assignment(text: str) -> tuple[str, object]:
         ) from None
 
 
+def _seeds(text: str) -> list[int]:
+    """The seeds that ``3``, ``0-4`` or ``0,2,7`` names."""
+    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in text.split(",")]
+    found = [seed for part in parts if part for seed in range(int(part[1]), int(part[2] or part[1]) + 1)]
+    if not found or not all(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed, as 3 is, nor several, as 0-4 or 0,2,7 are")
+    return found
+
+
 def _list(options: argparse.Namespace) -> int:
     part = None
     for chapter in notebooks.chapters():
@@ -122,13 +139,34 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    asked = {name: getattr(options, name) for name in ("scale", "seed", "device", "engine", "data")}
-    done = notebooks.run(notebooks.find(options.chapter), parameters=dict(options.parameters), **asked)
-    print(_report(options.chapter, done))
-    for claim in (done.record or {"claims": []})["claims"]:
-        print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")
-    print(f"kept in {done.folder}")
-    return 0
+    chapters = [notebooks.find(name) for name in options.chapters]
+    asked = {name: getattr(options, name) for name in ("scale", "device", "data")}
+    asked["parameters"] = dict(options.parameters)
+    jobs = [(chapter.name, {**asked, "seed": seed}) for chapter in chapters for seed in options.seeds]
+    if len(jobs) == 1:
+        done = notebooks.run(chapters[0], engine=options.engine, seed=options.seeds[0], **asked)
+        print(_report(done, chapters[0].name))
+        for claim in (done.record or {"claims": []})["claims"]:
+            print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")
+        print(f"kept in {done.folder}")
+        return 0
+    from lessons_lib import engine
+
+    try:
+        told = engine.map(_run_one, jobs, "chapters", over=options.engine, keep=False)
+    except engine.EngineError as error:
+        raise BookError(str(error)) from None
+    print(*[line for line, _ in told], sep="\n")
+    return max(failed for _, failed in told)
+
+
+def _run_one(name: str, asked: dict) -> tuple[str, int]:
+    """In a worker: run a chapter with no engine of its own; a line about it, and 1 if it failed."""
+    try:
+        done = notebooks.run(notebooks.find(name), engine="serial", **asked)
+    except BookError as error:  # the others are still worth running
+        return f"error: {error}", 1
+    return f"{_report(done, done.folder.name)}; kept in {done.folder}", 0
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -144,7 +182,7 @@ def _store(options: argparse.Namespace) -> int:
     for chapter in [notebooks.find(name) for name in names]:
         try:
             done = notebooks.store(chapter)
-            print(_report(chapter.name, done), f"{chapter.path.stat().st_size / 1e6:5.2f} MB", flush=True)
+            print(_report(done, chapter.name), f"{chapter.path.stat().st_size / 1e6:5.2f} MB", flush=True)
         except BookError as error:  # the other chapters are still worth storing
             print(f"error: {error}", file=sys.stderr)
             failed = 1
@@ -158,7 +196,7 @@ def _normalize(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(name: str, done: notebooks.Run) -> str:
+def _report(done: notebooks.Run, name: str) -> str:
     verdicts = Counter(claim["verdict"] for claim in (done.record or {"claims": []})["claims"])
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "no claims"
     return f"{name}: {counts}; {done.seconds:.1f} s, kernel {done.peak_memory / 1e6:.0f} MB"

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -36,16 +37,24 @@ class EngineError(RuntimeError):
     """The engine cannot run the jobs, or cannot go on; the message names the way out."""
 
 
-def map(function: Callable[..., Any], jobs: Sequence[tuple], description: str = "running") -> list[Any]:
+def map(
+    function: Callable[..., Any],
+    jobs: Sequence[tuple],
+    description: str = "running",
+    *,
+    over: str | None = None,
+    keep: bool = True,
+) -> list[Any]:
     """``[function(*job) for job in jobs]``, in this order, over the engine's workers.
 
-    Where results are to be kept they must be plain data (numbers, text, lists, dicts, tensors). An exception in a
-    job is raised here, once, as it was raised there; results of other jobs stay kept.
+    ``over`` stands in for LESSONS_ENGINE. Where results are kept (``keep`` and LESSONS_CACHE) they must be plain
+    data: numbers, text, lists, dicts, tensors. An exception in a job is raised here, once, as it was raised there;
+    results of other jobs stay kept.
 
     Raises:
         EngineError: no scheduler or no worker answers, workers keep dying, or a worker has another lessons_lib.
     """
-    kept = _Kept(function)
+    kept = _Kept(function, settings.cache if keep else None)
     keys = [kept.key(job) for job in jobs]
     results: list[Any] = [None] * len(jobs)
     with bar(len(jobs), description) as progress:
@@ -56,7 +65,7 @@ def map(function: Callable[..., Any], jobs: Sequence[tuple], description: str = 
                 progress.update(1)
             else:
                 waiting[index] = jobs[index]
-        for index, result in _computed(function, waiting):
+        for index, result in _computed(over or settings.engine, function, waiting):
             kept.put(keys[index], result)
             results[index] = result
             progress.update(1)
@@ -65,7 +74,7 @@ def map(function: Callable[..., Any], jobs: Sequence[tuple], description: str = 
 
 def call(function: Callable[..., Any], *job: Any, **aside: Any) -> Any:
     """``function(*job, **aside)``, here, or its kept result; ``aside``, as a progress bar, is no part of the inputs."""
-    kept = _Kept(function)
+    kept = _Kept(function, settings.cache)
     key = kept.key(job)
     found, result = kept.get(key)
     if not found:
@@ -75,11 +84,11 @@ def call(function: Callable[..., Any], *job: Any, **aside: Any) -> Any:
 
 
 class _Kept:
-    """The kept results of one function; keeps nothing where LESSONS_CACHE is not set."""
+    """The results of one function in a folder; without one, nothing is kept."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], folder: Path | None):
         self.function = function
-        self.store = KeptResults(settings.cache) if settings.cache else None
+        self.store = KeptResults(folder) if folder else None
         self.fingerprints = Fingerprints()
 
     def key(self, job: tuple) -> str:
@@ -132,15 +141,15 @@ def _as_told(told: dict[str, Any], code: str, function: Callable[..., Any], job:
             torch.set_num_threads(threads)
 
 
-def _computed(function: Callable[..., Any], waiting: dict[int, tuple]) -> Iterator[tuple[int, Any]]:
+def _computed(over: str, function: Callable[..., Any], waiting: dict[int, tuple]) -> Iterator[tuple[int, Any]]:
     """(index, result) of the jobs in ``waiting``, each as soon as it is there."""
-    if settings.engine == "serial" or (settings.engine == "processes" and len(waiting) < 2):
+    if over == "serial" or (over == "processes" and len(waiting) < 2):
         return ((index, function(*job)) for index, job in waiting.items())
-    if settings.engine == "processes":
+    if over == "processes":
         return _over_processes(function, waiting)
     from lessons_lib import cluster
 
-    return cluster.computed(settings.engine, _as_told, (_told(), _code(), function), waiting)
+    return cluster.computed(over, _as_told, (_told(), _code(), function), waiting)
 
 
 def _numbered(index: int, *arguments: Any) -> tuple[int, Any]:

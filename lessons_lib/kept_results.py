@@ -71,8 +71,8 @@ class KeptResults:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
             warnings.warn(
-                f"no more results can be kept in {self.folder} ({error.strerror}). The run goes on; if it is interrupted, "
-                "what comes from here on is computed again. LESSONS_CACHE names another folder.",
+                f"no more results can be kept in {self.folder} ({error.strerror}). The run goes on; if it is "
+                "interrupted, what comes from here on is computed again. LESSONS_CACHE names another folder.",
                 stacklevel=2,
             )
 

@@ -50,6 +50,31 @@ def test_run_reports_and_board_reads_what_store_wrote(book, capsys):
     assert "C1" in capsys.readouterr().out
 
 
+def test_several_runs_are_mapped_and_one_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    bad = new_notebook(cells=[new_markdown_cell("# Bad"), new_code_cell("1 / 0")])
+    monkeypatch.chdir(toys.make_book(tmp_path, toy=toys.notebook(), bad=bad))
+    assert main(["run", "bad", "toy", "--seed", "1,3-4", "--engine", "serial"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("error: bad, code cell 1 (1 / 0): ZeroDivisionError")]
+    done = [line for line in lines if "2 held" in line]
+    assert [line.split(":")[0] for line in done] == [f"toy-lesson-seed{seed}" for seed in (1, 3, 4)]
+    assert len(failed) == 3
+    for wrong in ("x", "3-1", "1,", "-1"):
+        with pytest.raises(SystemExit):
+            main(["run", "toy", f"--seed={wrong}"])
+        assert "is not a seed" in capsys.readouterr().err
+
+
+def test_an_engine_that_is_not_there_is_one_line(book, capsys, monkeypatch):
+    monkeypatch.setattr("lessons_lib.cluster.PATIENCE", 1)
+    assert main(["run", "toy", "--seed", "0-1", "--engine", "tcp://127.0.0.1:9"]) == 1
+    assert capsys.readouterr().err.startswith("error: no Dask scheduler answers at tcp://127.0.0.1:9")
+    assert main(["run", "toy", "--engine", "cloud"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "error: LESSONS_ENGINE is 'cloud'; it must be one of: serial, processes, or"
+    )
+
+
 def test_unknown_chapter_fails_with_the_list(book, capsys):
     for command in (["run", "tory"], ["store", "tory"]):
         assert main(command) == 1
@@ -70,8 +95,8 @@ def test_store_goes_on_after_a_chapter_that_fails(tmp_path, monkeypatch, capsys)
 
 
 def test_settings_that_cannot_be_met_are_one_line(book, capsys, monkeypatch):
-    assert main(["run", "toy", "--seed", "-1"]) == 1
-    assert capsys.readouterr().err.startswith("error: LESSONS_SEED is '-1'; it must be an integer from 0")
+    assert main(["run", "toy", "--seed", str(2**32)]) == 1
+    assert capsys.readouterr().err.startswith("error: LESSONS_SEED is '4294967296'; it must be an integer from 0")
     with pytest.raises(SystemExit):
         main(["run", "toy", "--scale", "huge"])
     assert "(choose from" in capsys.readouterr().err
