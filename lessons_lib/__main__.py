@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lessons_lib import address, notebooks
 from lessons_lib.notebooks import BookError
-from lessons_lib.settings import DEVICES, ENGINES, SCALES, SettingsError
+from lessons_lib.settings import DEVICES, ENGINES, PRECISIONS, SCALES, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the base seed of every draw, or several: 0-4 or 0,2,7",
     )
     command.add_argument("--device", choices=DEVICES)
+    command.add_argument("--precision", choices=PRECISIONS, help="mixed: products in bfloat16, for GPUs")
     command.add_argument("--engine", help=f"how independent runs are mapped: {', '.join(ENGINES)} or tcp://host:port")
     command.add_argument("--data", metavar="FOLDER", help="where data sets lie, or are downloaded to")
     command.add_argument(
@@ -140,7 +141,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     chapters = [notebooks.find(name) for name in options.chapters]
-    asked = {name: getattr(options, name) for name in ("scale", "device", "data")}
+    asked = {name: getattr(options, name) for name in ("scale", "device", "precision", "data")}
     asked["parameters"] = dict(options.parameters)
     jobs = [(chapter.name, {**asked, "seed": seed}) for chapter in chapters for seed in options.seeds]
     if len(jobs) == 1:

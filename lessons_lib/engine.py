@@ -118,7 +118,7 @@ _code = cache(code_version)
 
 def _told() -> dict[str, Any]:
     """The caller's settings on which a job's result depends, for whoever computes it."""
-    return {name: getattr(settings, name) for name in ("scale", "seed", "device_choice", "threads")}
+    return {name: getattr(settings, name) for name in ("scale", "seed", "device_choice", "precision", "threads")}
 
 
 def _as_told(told: dict[str, Any], code: str, function: Callable[..., Any], job: tuple) -> Any:

@@ -123,8 +123,8 @@ def run(
 ) -> Run:
     """Execute a chapter in a fresh kernel, into ``runs/CHAPTER-SCALE-seedN``, never over the book.
 
-    ``asked``: scale, seed, device, engine and data, as in ``lessons_lib.settings``; what is None comes from
-    the LESSONS_* variables. ``parameters``, name to JSON value, replace what the chapter's cell tagged
+    ``asked``: scale, seed, device, precision, engine and data, as in ``lessons_lib.settings``; what is None comes
+    from the LESSONS_* variables. ``parameters``, name to JSON value, replace what the chapter's cell tagged
     ``parameters`` assigns, and are part of the folder's name: ``...-seed0-n_train=1000``. The folder receives
     ``notebook.ipynb``, rewritten after every cell, and, once all have run, ``verdicts.json``. At paper scale the
     results of independent runs are kept in it until then, so that the same call goes on where one ended early
@@ -248,6 +248,7 @@ def _execute(
         **told,
         "device": device,
         "machine": provenance.machine(device),
+        "precision": settings.precision,
         "engine": settings.engine,
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak_memory / 1e6),

@@ -7,6 +7,7 @@ LESSONS_SCALE      ``lesson``, ``paper``                             ``lesson``
 LESSONS_SEED       an integer from 0 to 2**32 - 1                    ``0``
 LESSONS_DATA       the folder that holds, or receives, data          ``data`` in the working directory
 LESSONS_DEVICE     ``auto``, ``cpu``, ``cuda``, ``mps``              ``auto``
+LESSONS_PRECISION  ``full``, ``mixed`` (bfloat16 while training)     ``full``
 LESSONS_ENGINE     ``serial``, ``processes``, ``tcp://host:port``    ``serial``
 LESSONS_CACHE      a folder that keeps results of independent runs   none; a ``run`` of a chapter has its own
 LESSONS_THREADS    threads of one process, 1 or more                 1 (paper: all cores)
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 SCALES = ("lesson", "paper")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("full", "mixed")
 ENGINES = ("serial", "processes")
 _SCHEDULER = re.compile(r"(tcp|tls)://[^/\s:]+:\d{1,5}")
 
@@ -58,6 +60,7 @@ class Settings:
     seed: int = 0
     data: Path = Path("data")
     device_choice: str = "auto"
+    precision: str = "full"
     engine: str = "serial"
     threads: int = 1
     cache: Path | None = None
@@ -73,6 +76,7 @@ class Settings:
             seed=_integer(environment, "LESSONS_SEED", default=0, low=0, high=2**32 - 1),
             data=Path(environment.get("LESSONS_DATA") or "data").expanduser(),
             device_choice=_one_of(environment, "LESSONS_DEVICE", DEVICES),
+            precision=_one_of(environment, "LESSONS_PRECISION", PRECISIONS),
             engine=_engine(environment),
             threads=_integer(environment, "LESSONS_THREADS", default=default_threads(), low=1, high=1024),
             cache=Path(folder).expanduser() if (folder := environment.get("LESSONS_CACHE")) else None,
@@ -95,7 +99,8 @@ class Settings:
         return torch.device(self.device_choice)
 
     def __str__(self) -> str:
-        return f"scale {self.scale} · seed {self.seed} · device {self.device} · engine {self.engine}"
+        device = f"{self.device}" + (" (mixed precision)" if self.precision == "mixed" else "")
+        return f"scale {self.scale} · seed {self.seed} · device {device} · engine {self.engine}"
 
 
 def _one_of(environment: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:

@@ -406,7 +406,7 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
             if adversarial.any():
                 each = _adversarial_loss(recipe.loss, ensemble, x, y, adversarial)
             else:
-                each = recipe.loss(ensemble(x, training=True), y)
+                each = recipe.loss(_outputs(ensemble, x, training=True), y)
             ensemble.backward(each)
             losses[step] = each.detach()
             at = epoch + step / steps
@@ -457,6 +457,14 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
     return [vars(result) for result in results]
 
 
+def _outputs(ensemble: Ensemble, x: Tensor, *, training: bool = False) -> Tensor:
+    """Outputs in float32; with mixed precision products are in bfloat16, weights and their steps are not."""
+    if settings.precision == "full":
+        return ensemble(x, training=training)
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        return ensemble(x, training=training).float()
+
+
 def _keep(ensemble: Ensemble, results: Sequence[_Result], epoch: int) -> None:
     for k, result in enumerate(results):
         result.states[epoch] = ensemble.state(k, "cpu")
@@ -482,10 +490,10 @@ def _trained(ensemble: Ensemble, members: Sequence[Member]) -> Tensor | None:
 def _adversarial_loss(loss: Loss, ensemble: Ensemble, x: Tensor, y: Tensor, epsilon: Tensor) -> Tensor:
     """Each member's mean loss, [K], of its batch and of the batch moved by epsilon [K, 1] against it."""
     x = x.detach().requires_grad_()
-    clean = loss(ensemble(x, training=True), y)
+    clean = loss(_outputs(ensemble, x, training=True), y)
     (slope,) = torch.autograd.grad(clean.sum(), x, retain_graph=True)
     moved = x.detach() + epsilon.view(-1, *[1] * (x.dim() - 1)) * slope.sign()
-    return 0.5 * (clean + loss(ensemble(moved, training=True), y))
+    return 0.5 * (clean + loss(_outputs(ensemble, moved, training=True), y))
 
 
 def _add_noise(flat_grad: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator], step: int) -> None:
@@ -509,7 +517,7 @@ def _evaluate(recipe, ensemble, train, test, members, results) -> None:
     for name, sets in (("train", train), ("test", test)):
         losses, correct = 0.0, 0.0
         for x, y, size in sets.all(len(members)):
-            outputs = ensemble(x)
+            outputs = _outputs(ensemble, x)
             losses = losses + recipe.loss(outputs, y) * size
             if not y.is_floating_point():
                 correct = correct + (outputs.argmax(-1) == y).sum(1)

@@ -13,6 +13,7 @@ from lessons_lib import optimizers, training
 from lessons_lib.data import Dataset
 from lessons_lib.ensemble import Ensemble
 from lessons_lib.models import Branches
+from lessons_lib.settings import settings
 from lessons_lib.training import fit
 
 SEEDS = [11, 12, 13]
@@ -382,3 +383,18 @@ def test_activations_are_what_each_layer_gives():
         for layer, given in zip(ensemble.member(k), found, strict=True):
             z = layer(z)
             torch.testing.assert_close(given[k], z)
+
+
+def test_mixed_precision_trains_float32_weights_nearly_as_full_precision_does(monkeypatch):
+    def final():
+        net = lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 4))  # noqa: E731
+        return fit(net, toy((6,), n=200), seeds=[1, 2], epochs=5, batch_size=20, lr=0.1)
+
+    full = final()
+    monkeypatch.setitem(vars(settings), "precision", "mixed")
+    mixed = final()
+    assert {p.dtype for p in mixed.model("all", 1).parameters()} == {torch.float32}
+    gap = abs(full.final["train_loss"] - mixed.final["train_loss"])
+    assert (gap > 1e-6).all()  # it is another computation
+    assert (gap < 0.03).all()  # of the same thing: bfloat16 has three digits
+    assert (mixed.final["train_loss"] < full.history["train_loss"].sel(epoch=0) - 0.1).all()
