@@ -24,12 +24,8 @@ lab: $(READY)  ## JupyterLab on the chapters
 store: $(READY)  ## re-execute chapters and write their outputs back: all, or CHAPTERS="name name"
 	@$(RUN) -m lessons_lib store $(CHAPTERS)
 
-bench: $(READY)  ## time training, curvature, sharpness, Stein discrepancies and kernels against their peers
-	@$(RUN) -m benchmarks.training
-	@$(RUN) -m benchmarks.curvature
-	@$(RUN) -m benchmarks.sharpness
-	@$(RUN) -m benchmarks.stein
-	@$(RUN) -m benchmarks.dual_kernels
+bench: $(READY)  ## time the library against its peers, and how costs grow: BENCH="--json FILE" keeps the results
+	@$(RUN) -m benchmarks $(BENCH)
 
 links: $(READY)  ## try every address outside the site that a page names (takes a network)
 	@$(VENV)/bin/jupyter-book build . --builder linkcheck --path-output build/links

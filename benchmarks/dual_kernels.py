@@ -7,18 +7,19 @@ python by ``--peer``; it then works in a process of its own, in turn with ours, 
 
 from __future__ import annotations
 
-import argparse
 import math
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.harness import Elsewhere, compare
+from benchmarks import harness
 from lessons_lib.theory.dual_kernels import compositional_kernel, fully_connected
 
+TITLE = "Dual kernels (NNGP)"
 LAYERS = 3
 
 # What the peer's process does: compiles once, then computes and says its CPU time for every line it reads.
@@ -61,10 +62,10 @@ class Peer:
         self()  # it has compiled
         self.kernel = torch.from_numpy(np.load(folder / "kernel.npy"))
 
-    def __call__(self) -> Elsewhere:
+    def __call__(self) -> harness.Elsewhere:
         """Compute once more."""
         print(file=self._process.stdin, flush=True)
-        return Elsewhere(self._process.stdout.readline())
+        return harness.Elsewhere(self._process.stdout.readline())
 
     def close(self):
         """End the process."""
@@ -72,35 +73,42 @@ class Peer:
         self._process.wait()
 
 
-def main():
-    """Run the cases and say whether the aims were reached."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peer", metavar="PYTHON", help="python of an environment that has neural-tangents")
-    arguments = parser.parse_args()
-    if not arguments.peer:
-        print("left out, no --peer: neural-tangents")
-    skeleton, reached = fully_connected("relu", LAYERS), True
+def versions(python: str) -> dict[str, str]:
+    """What the peer's environment has."""
+    told = "import importlib.metadata as m; print(*(m.version(n) for n in ('neural-tangents', 'jax')))"
+    said = subprocess.run([python, "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    return dict(zip(("neural-tangents", "jax"), said, strict=True))
+
+
+def sphere(n, d=64):
+    """``n`` points [n, 1, d] on the unit sphere."""
+    x = torch.randn(n, 1, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return x / torch.linalg.vector_norm(x, dim=2, keepdim=True)
+
+
+def run(suite: harness.Suite) -> None:
+    """Compare."""
+    skeleton = fully_connected("relu", LAYERS)
+    has_peer = suite.has("neural-tangents", bool(suite.peer))
     for n, aim in ((1_000, 4), (3_000, 3)):
-        x = torch.randn(n, 1, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        x /= torch.linalg.vector_norm(x, dim=2, keepdim=True)
+        x = sphere(n)
         variants, ours = {"whole matrices": lambda x=x: whole_matrices(x)}, compositional_kernel(skeleton, x)
-        off = (whole_matrices(x) - ours).abs().max()
+        off = float((whole_matrices(x) - ours).abs().max())
         with tempfile.TemporaryDirectory() as folder:
-            if arguments.peer:
-                variants["neural-tangents, compiled"] = peer = Peer(arguments.peer, x, Path(folder))
-                off = max(off, (peer.kernel - ours).abs().max())
+            if has_peer:
+                variants["neural-tangents, compiled"] = peer = Peer(suite.peer, x, Path(folder))
+                off = max(off, float((peer.kernel - ours).abs().max()))
+            assert off < 1e-6, f"the kernels differ by {off:.1e}"  # the diagonal of whole matrices loses digits
             variants["compositional_kernel"] = lambda x=x: compositional_kernel(skeleton, x)
-            reached &= compare(
-                f"kernel of {n:,} inputs; the results differ by {off:.0e}",
+            suite.compare(
+                f"kernel of {n:,} inputs, {LAYERS} layers",
                 variants,
-                baselines={"whole matrices": None, "neural-tangents, compiled": aim},
-                rounds=arguments.rounds,
+                aims={"whole matrices": None, "neural-tangents, compiled": aim},
+                accuracy=f"The kernels differ by {off:.0e} at most.",
             )
-            if arguments.peer:
+            if has_peer:
                 peer.close()
-    print("\nevery aim reached" if reached else "\nan aim was missed")
 
 
 if __name__ == "__main__":
-    main()
+    harness.main(sys.modules[__name__])

@@ -6,13 +6,14 @@ timed. It gives the discrepancies of all beginnings of the sample, which is a li
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
+import sys
 
 import numpy as np
 
-from benchmarks.harness import compare
+from benchmarks import harness
 from lessons_lib.measures.stein import InverseMultiquadric, ksd
+
+TITLE = "Kernel Stein discrepancy"
 
 
 def loop_over_rows(x, s):
@@ -27,36 +28,29 @@ def loop_over_rows(x, s):
     return np.sqrt(total) / len(x)
 
 
-def main():
-    """Run the cases and say whether the aims were reached."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    reached = True
+def run(suite: harness.Suite) -> None:
+    """Compare."""
     for n, d in ((1_000, 2), (1_000, 10), (4_000, 2), (4_000, 10)):
         x = np.random.default_rng(0).normal(size=(n, d))
         variants = {"loop over rows": lambda x=x: loop_over_rows(x, -x)}
-        if importlib.util.find_spec("stein_thinning"):
+        if suite.has("stein_thinning"):
             from stein_thinning.kernel import make_imq
             from stein_thinning.stein import ksd as theirs
 
             k0 = make_imq(x, preconditioner="id")
             pairs = lambda i, j, x=x, k0=k0: k0(x[i], x[j], -x[i], -x[j])  # noqa: E731
             variants["stein_thinning"] = lambda pairs=pairs, n=n: theirs(pairs, n)[-1]
-        else:
-            print("left out, not installed: stein_thinning")
         variants["ksd"] = lambda x=x: ksd(x, -x)
         values = [work() for work in variants.values()]
         off = max(abs(value / values[-1] - 1) for value in values)
-        aims = {"loop over rows": None, "stein_thinning": 2}
-        reached &= compare(
-            f"KSD, {n:,} points in {d} dimensions; the results differ by {off:.0e}",
+        assert off < 1e-12, f"the results differ by {off:.1e}"
+        suite.compare(
+            f"{n:,} points in {d} dimensions",
             variants,
-            baselines=aims,
-            rounds=rounds,
+            aims={"loop over rows": None, "stein_thinning": 2},
+            accuracy=f"The results differ by {off:.0e}, relatively.",
         )
-    print("\nevery aim reached" if reached else "\nan aim was missed")
 
 
 if __name__ == "__main__":
-    main()
+    harness.main(sys.modules[__name__])
