@@ -24,6 +24,8 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # Containers run their children; everything else with parameters and no rule below goes through vmap.
 # Layers that treat every channel alike and on its own: members may lie side by side as channels.
 _CHANNELWISE = (
+    nn.ConstantPad1d,
+    nn.ZeroPad2d,
     nn.MaxPool1d,
     nn.MaxPool2d,
     nn.AvgPool1d,

@@ -41,6 +41,20 @@ def conv_2d():
     )  # fmt: skip
 
 
+def padded_1d():
+    return nn.Sequential(
+        nn.ConstantPad1d((0, 1), 0.0), nn.Conv1d(1, 5, 2), nn.ReLU(), nn.MaxPool1d(2),
+        nn.ConstantPad1d((1, 0), 0.5), nn.Conv1d(5, 6, 2), nn.Flatten(), nn.Linear(6 * 9, 4),
+    )  # fmt: skip
+
+
+def padded_2d():
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 3, 2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.ZeroPad2d((0, 1, 1, 0)), nn.Conv2d(3, 4, 2), nn.Flatten(), nn.Linear(4 * 16, 4),
+    )  # fmt: skip
+
+
 class Custom(nn.Module):
     """A forward pass that no layer rule covers."""
 
@@ -60,6 +74,8 @@ NETS = {
     ),
     "1-D conv": (conv_1d, (1, 18)),
     "2-D conv": (conv_2d, (1, 8, 8)),
+    "padded 1-D": (padded_1d, (1, 18)),
+    "padded 2-D": (padded_2d, (1, 8, 8)),
     "own forward": (lambda: nn.Sequential(Custom()), (1, 8)),
 }
 common = dict(epochs=3, batch_size=16, lr=0.05, momentum=0.9)
