@@ -385,7 +385,8 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
     orders = [torch.Generator().manual_seed(seed_for("batches", m.seed)) for m in members]
     lr, decay = _column(members, "lr", device), _column(members, "weight_decay", device)
     clip = _column(members, "clip", device)
-    noises = [torch.Generator().manual_seed(seed_for("gradient noise", m.seed)) for m in members]
+    streams = {m.seed: torch.Generator().manual_seed(seed_for("gradient noise", m.seed)) for m in members}
+    noises = [streams[m.seed] for m in members]
     optimizer = OPTIMIZERS[recipe.optimizer](ensemble.flat, _column(members, "momentum", device))
     steps = math.ceil(train.size / recipe.batch_size)
     results = [_Result(member.condition, member.seed, steps_per_epoch=steps) for member in members]
@@ -415,7 +416,7 @@ def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any
                     length = ensemble.flat_grad.norm(dim=1, keepdim=True)
                     ensemble.flat_grad.mul_((clip / length.clamp_min(1e-30)).clamp_max(1.0))
                 if any(member.gradient_noise for member in active):
-                    _add_noise(ensemble.flat_grad, active, [noises[k] for k in alive], epoch * steps + step)
+                    _add_noise(ensemble.flat_grad, active, noises, alive, epoch * steps + step)
                 if decay.any():
                     ensemble.flat_grad.addcmul_(ensemble.flat, decay)
                 if trained is not None:
@@ -496,11 +497,29 @@ def _adversarial_loss(loss: Loss, ensemble: Ensemble, x: Tensor, y: Tensor, epsi
     return 0.5 * (clean + loss(_outputs(ensemble, moved, training=True), y))
 
 
-def _add_noise(flat_grad: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator], step: int) -> None:
-    """Add each member's noise of this step to its gradient, a row of ``flat_grad`` [K, P]."""
-    for row, member, generator in zip(flat_grad, members, generators, strict=True):
-        if member.gradient_noise and (deviation := member.gradient_noise(step)):
-            row.add_(torch.randn(len(row), generator=generator).to(row), alpha=deviation)
+def _add_noise(
+    flat_grad: Tensor, members: Sequence[Member], generators: list[torch.Generator], alive: Sequence[int], step: int
+) -> None:
+    """Add each member's noise of this step to its gradient, a row of ``flat_grad`` [K, P].
+
+    Members of a seed have the same noise, and one generator as long as they draw at the same steps: a member that
+    rests while others draw gets a copy of its own in ``generators``, which ``alive`` [K] indexes.
+    """
+    deviations = [member.gradient_noise(step) if member.gradient_noise else 0.0 for member in members]
+    sharing: dict[torch.Generator, list[int]] = {}
+    for row, k in enumerate(alive):
+        sharing.setdefault(generators[k], []).append(row)
+    for generator, rows in sharing.items():
+        noisy = [row for row in rows if deviations[row]]
+        if not noisy:
+            continue
+        if len(noisy) < len(rows):
+            resting = torch.Generator().set_state(generator.get_state())
+            for row in set(rows) - set(noisy):
+                generators[alive[row]] = resting
+        noise = torch.randn(flat_grad.shape[1], generator=generator).to(flat_grad)
+        for row in noisy:
+            flat_grad[row].add_(noise, alpha=deviations[row])
 
 
 def _augmented(x: Tensor, members: Sequence[Member], generators: Sequence[torch.Generator]) -> Tensor:

@@ -233,6 +233,26 @@ def test_clipping_and_gradient_noise_equal_a_plain_torch_loop():
     torch.testing.assert_close(runs.model("noisy", seed)(data.x_test), model(data.x_test), atol=1e-4, rtol=1e-4)
 
 
+def test_noise_that_conditions_share_is_what_each_has_alone():
+    build, shape = NETS["mlp"]
+    sizes = {
+        "always": lambda step: 0.1,
+        "stopped": lambda step: 0.3 * (step < 4),
+        "late": lambda step: 0.3 * (step > 3),
+        "gaps": lambda step: 0.2 * (step % 3 > 0),
+        "other gaps": lambda step: 0.4 * (step % 2),
+    }
+    conditions = {"none": {}} | {name: {"gradient_noise": size} for name, size in sizes.items()}
+    options = common | dict(epochs=12, evaluate_every=2, stop={"train_loss": 1.1})
+    together, alone = (
+        fit(build, toy(shape), seeds=SEEDS, conditions=conditions, how=how, **options)
+        for how in ("together", "one by one")
+    )
+    np.testing.assert_allclose(together.history.train_loss, alone.history.train_loss, atol=1e-5)
+    assert together.stopped.min() < together.stopped.max()
+    assert len(np.unique(together.history.train_loss.isel(epoch=2).values.round(4))) == len(conditions) * len(SEEDS)
+
+
 def test_adversarial_training_equals_a_plain_torch_loop():
     build, shape = NETS["mlp"]
     data, seed, epsilon = toy(shape), SEEDS[1], 0.2
