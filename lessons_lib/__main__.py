@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BookError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a disk that is full or may not be written to
+        print(f"error: {error.filename or 'the disk'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # a run that is stopped keeps what ran, as one that fails does
         print("stopped", file=sys.stderr)
         return 130

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 INJECTED = "injected-parameters"  # papermill's tag
+LOCK = ".lock"  # in a run's folder, held while it runs
 
 
 class BookError(RuntimeError):
@@ -182,25 +184,40 @@ def assigned(source: str) -> list[str]:
 def _execute(
     chapter: Chapter, book: Path, environment: Mapping[str, str], parameters: Mapping[str, object] | None = None
 ) -> Run:
+    """Execute a chapter in the folder of its settings, which no other run may use meanwhile."""
+    from filelock import FileLock, Timeout
+
+    from lessons_lib.settings import Settings
+
+    settings = Settings.from_environment(environment)
+    _ = settings.device  # refused here rather than in the kernel
+    notebook = read(chapter.path)
+    _clear(notebook)
+    if parameters:
+        inject(notebook, parameters, chapter.name)
+    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters or {})}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return _execute_in(folder, notebook, chapter, book, environment, settings, parameters or {})
+    except Timeout:
+        raise BookError(
+            f"another run is at work in {folder}; wait for it, or ask for another seed or parameters"
+        ) from None
+
+
+def _execute_in(folder, notebook, chapter, book, environment, settings, parameters) -> Run:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
     from tqdm import tqdm
 
-    from lessons_lib.settings import Settings
-
-    settings = Settings.from_environment(environment)
     device = str(settings.device)
     environment = {name: value for name, value in environment.items() if name not in OWN_THREADS}
     if (book / "lessons_lib").is_dir():  # what runs is this book's own library, so that the commit says what ran
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(book), environment.get("PYTHONPATH"))))
     state = provenance.commit(book) or {"commit": None, "clean": False}
-    notebook = read(chapter.path)
-    _clear(notebook)
-    if parameters:
-        inject(notebook, parameters, chapter.name)
-    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters or {})}"
     cache = _clear_folder(folder)
     if settings.scale == "paper":  # hours may be lost
         environment.setdefault("LESSONS_CACHE", str(cache))
@@ -232,17 +249,17 @@ def _execute(
                     ) from None
                 finally:
                     client.set_widgets_metadata()
-                    write(notebook, folder / "notebook.ipynb")
+                    _keep(notebook, folder / "notebook.ipynb")
                 peak_memory = max(peak_memory, peak_memory_of(manager.provisioner.pid))
                 if {"parameters", INJECTED} & set(cell.metadata.get("tags", [])):
                     sizes = _ask(client, _VALUES.format(names=names))
             seconds = time.perf_counter() - start
             told = _ask(client, provenance.TELL)
-    shutil.rmtree(cache, ignore_errors=True)  # nothing is left to go on with
+    write(notebook, folder / "notebook.ipynb")
     done = Run(notebook, folder, seconds, peak_memory, record(notebook))
     verdicts = {
         **(done.record or {"chapter": chapter.name, "scale": settings.scale, "seed": settings.seed, "claims": []}),
-        "parameters": dict(parameters or {}),
+        "parameters": dict(parameters),
         "sizes": sizes,
         **state,
         **told,
@@ -255,7 +272,16 @@ def _execute(
         "versions": provenance.versions(),
     }
     (folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.rmtree(cache, ignore_errors=True)  # nothing is left to go on with
     return done
+
+
+def _keep(notebook: NotebookNode, path: Path):
+    """Write what has run so far; a disk that is full for a while does not end a run of hours."""
+    try:
+        write(notebook, path)
+    except OSError as error:
+        warnings.warn(f"what ran so far could not be kept in {path} ({error.strerror}); the run goes on", stacklevel=2)
 
 
 # The parameters' values, as JSON; what JSON does not have is told as Python writes it.
@@ -275,13 +301,11 @@ def _ask(client: NotebookClient, code: str) -> dict:
 
 
 def _clear_folder(folder: Path) -> Path:
-    """Remove what a former run left in its folder, but for the results it kept; their folder."""
-    cache = folder / "cache"
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path != cache:
+    """Remove what a former run left in its folder, but for the results it kept; where those are."""
+    for path in folder.iterdir():
+        if path.name not in (LOCK, "cache"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    return cache
+    return folder / "cache"
 
 
 def _suffix(parameters: Mapping[str, object]) -> str:

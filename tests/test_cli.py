@@ -94,6 +94,12 @@ def test_store_goes_on_after_a_chapter_that_fails(tmp_path, monkeypatch, capsys)
     assert nbformat.read(notebooks.find("good").path, as_version=4).cells[1].execution_count == 1
 
 
+def test_a_disk_that_cannot_be_written_to_is_one_line(book, capsys):
+    (book / "runs").write_text("a file where a folder is wanted")
+    assert main(["run", "toy"]) == 1
+    assert re.fullmatch(r"error: \S*runs\S*: (File exists|Not a directory)\n", capsys.readouterr().err)
+
+
 def test_settings_that_cannot_be_met_are_one_line(book, capsys, monkeypatch):
     assert main(["run", "toy", "--seed", str(2**32)]) == 1
     assert capsys.readouterr().err.startswith("error: LESSONS_SEED is '4294967296'; it must be an integer from 0")

@@ -1,7 +1,10 @@
 """Chapters found, executed and written: a run leaves the book alone, equal results give equal bytes."""
 
+import errno
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -167,6 +170,35 @@ if len(Path("begun").read_text()) == 1:
     assert done.notebook.cells[1].outputs[0].text == "[4, 9]\n"
     assert json.loads((done.folder / "verdicts.json").read_text())["reused"] == 2
     assert not (done.folder / "cache").exists()  # a run that is done has nothing to go on with
+
+
+def test_two_runs_at_once_in_one_folder_are_one_too_many(tmp_path):
+    book = toys.make_book(tmp_path, slow=small("import time; time.sleep(2)"))
+    chapter = notebooks.find("slow", book)
+    with ThreadPoolExecutor(2) as pool:
+        tried = [pool.submit(notebooks.run, chapter, book=book) for _ in range(2)]
+        failed = [future.exception() for future in tried]
+    (refused,) = [error for error in failed if error]
+    assert isinstance(refused, BookError)
+    assert re.search("another run is at work in .*slow-lesson-seed0; wait for it", str(refused))
+    notebooks.run(chapter, book=book)  # and then there is room again
+
+
+def test_a_disk_that_is_full_for_a_while_does_not_end_a_run(tmp_path, monkeypatch):
+    book = toys.make_book(tmp_path, small=small("1", "2", "3"))
+    write, calls = notebooks.write, []
+
+    def full_at_first(notebook, path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(notebook, path)
+
+    monkeypatch.setattr(notebooks, "write", full_at_first)
+    with pytest.warns(UserWarning, match="notebook.ipynb .No space left on device.; the run goes on"):
+        done = notebooks.run(notebooks.find("small", book), book=book)
+    assert [cell.execution_count for cell in nbformat.read(calls[0], 4).cells[1:]] == [1, 2, 3]
+    assert (done.folder / "verdicts.json").exists()
 
 
 def test_settings_are_refused_before_any_cell_runs(tmp_path):

@@ -23,16 +23,14 @@ def test_every_variable_is_read():
             "LESSONS_DATA": "/images",
             "LESSONS_DEVICE": "cpu",
             "LESSONS_ENGINE": "processes",
+            "LESSONS_PRECISION": "full",
+            "LESSONS_CACHE": "/kept",
             "LESSONS_THREADS": "2",
         }
     )
-    assert (read.scale, read.seed, str(read.data), read.engine, read.threads) == (
-        "paper",
-        12,
-        "/images",
-        "processes",
-        2,
-    )
+    assert (read.scale, read.seed, str(read.data), read.engine) == ("paper", 12, "/images", "processes")
+    assert (read.precision, str(read.cache), read.threads) == ("full", "/kept", 2)
+    assert Settings.from_environment({"LESSONS_ENGINE": "tcp://10.0.0.1:8786"}).engine == "tcp://10.0.0.1:8786"
     assert str(read) == "scale paper · seed 12 · device cpu · engine processes"
 
 
@@ -42,6 +40,9 @@ def test_every_variable_is_read():
         ("LESSONS_SCALE", "Paper", "lesson, paper"),
         ("LESSONS_DEVICE", "gpu", "auto, cpu, cuda, mps"),
         ("LESSONS_ENGINE", "dusk", "serial, processes"),
+        ("LESSONS_ENGINE", "tcp://host", "the address of a Dask scheduler"),
+        ("LESSONS_ENGINE", "http://host:80", "the address of a Dask scheduler"),
+        ("LESSONS_PRECISION", "half", "full, mixed"),
         ("LESSONS_SEED", "-1", "0 to 4294967295"),
         ("LESSONS_SEED", "4294967296", "0 to 4294967295"),
         ("LESSONS_SEED", "one", "0 to 4294967295"),
