@@ -1,5 +1,6 @@
 """Loading from made-up files, the real ones where they are, what goes wrong, and the corruptions."""
 
+import errno
 import gzip
 import hashlib
 import http.server
@@ -353,6 +354,21 @@ def test_a_download_adds_what_is_missing_and_replaces_nothing(tmp_path, monkeypa
     with pytest.raises(DataError, match="download failed: connection lost.*LESSONS_DATA"):
         image_files._download("Set", broken, ["url"], tmp_path, Path("set"))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_download_that_has_nowhere_to_go_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "_reachable", lambda urls: True)
+
+    def fills_the_disk(place, download):
+        Path(place, "half").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DataError, match="download failed: .*No space left on device.*LESSONS_DATA"):
+        image_files._download("Set", fills_the_disk, ["url"], tmp_path, Path("set"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="download failed: .*File exists.*LESSONS_DATA"):
+        image_files._download("Set", fills_the_disk, ["url"], tmp_path / "file", Path("set"))
 
 
 # --- corruptions
