@@ -40,6 +40,16 @@ class Chapter:
     problem: str = ""
     records: tuple[records.Record, ...] = ()
 
+    def begun(self, result: Result) -> str:
+        """What a statement that begins with "..." goes on with: the statements before it; else empty."""
+        place = [each.claim.id for each in self.results].index(result.claim.id)
+        statements = [each.claim.statement for each in self.results[: place + 1]]
+        chain = []
+        while statements[-1].startswith("...") and len(statements) > 1:
+            statements.pop()
+            chain.insert(0, statements[-1])
+        return " ".join(chain).replace("... ...", "...")
+
     def count(self, verdict: str) -> int:
         """How many claims came to ``verdict``."""
         return sum(result.verdict == verdict for result in self.results)
@@ -183,6 +193,8 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
     for chapter, result in ((each, result) for each in found for result in each.results):
         row = {"chapter": chapter.stem, "part": chapter.part, **result.record()}
         del row["values"]
+        if begun := chapter.begun(result):
+            row["begun"] = begun
         row["link"] = link(chapter, result.claim.id)
         if recorded := [_recorded(*pair) for pair in chapter.recorded(result.claim.id)]:
             row["recorded"] = recorded

@@ -80,6 +80,18 @@ def test_a_paper_listed_twice_lives_where_it_is_named_first(book):
     ]
 
 
+def test_a_statement_that_goes_on_knows_what_from():
+    statements = ["Depth helps.", "Width helps ...", "... less ...", "... and not always.", "Bias does not."]
+    claims = [
+        Claim(f"C{number}", statement, paper="yes", quantity="size", holds=above(1), null=0).measure([2.0] * 5)
+        for number, statement in enumerate(statements)
+    ]
+    chapter = board.Chapter("part", "stem", "Title", Path("stem.ipynb"), tuple(claims))
+    assert [chapter.begun(claim) for claim in claims] == [
+        "", "", "Width helps ...", "Width helps ... less ...", "",
+    ]  # fmt: skip
+
+
 def test_a_chapter_has_its_title_scale_and_verdicts(book):
     chapter = board.read_chapter(write(book, "first", "alpha", [record("alpha")], title="# Alpha, tried"))
     assert (chapter.title, chapter.scale, chapter.problem) == ("Alpha, tried", "lesson", "")

@@ -155,6 +155,7 @@ def test_the_rows_of_the_file_are_the_records_and_keep_the_schema(chapters):
     for row, (chapter, record) in zip(rows, records, strict=True):
         assert (row.pop("chapter"), row.pop("part")) == (chapter.stem, chapter.part)
         assert row.pop("link") == f"{chapter.stem}#{record['id']}"
+        assert bool(row.pop("begun", "")) == (row["statement"].startswith("...") and record["id"] != "C1")
         del record["values"]
         larger = {each.name: each.results[record["id"]] for each in chapter.records if record["id"] in each.results}
         assert {each["record"]: each["verdict"] for each in row.pop("recorded", [])} == {

@@ -116,6 +116,7 @@ def _row(chapter: board.Chapter, result: Result, page: str) -> list[nodes.Node]:
             f'data-evidence="{claim.evidence}"><th scope="row" role="rowheader">'
             f'<a href="{html.escape(page)}#{anchor(name)}">{name}</a></th>{_cell("Claim")}'
         ),
+        *([nodes.inline("", "", *_prose(begun), classes=["board-begun"])] if (begun := chapter.begun(result)) else []),
         nodes.inline("", "", *_prose(claim.statement)),
         *_note(result.note),
         *_note(f"Quantity: {claim.quantity}"),

@@ -23,6 +23,8 @@
       row.hidden = !wanted.every(([name, values]) => values.includes(row.dataset[name]));
       shown += !row.hidden;
     }
+    // A statement that goes on from the row above, which is not shown, needs what it goes on from.
+    for (const row of rows) row.classList.toggle("apart", row.previousElementSibling?.hidden ?? false);
     for (const section of sections) {
       section.hidden = wanted.length > 0 && !section.querySelector("tr[data-verdict]:not([hidden])");
     }
