@@ -109,7 +109,10 @@ class CourseTable(BookDirective):
         return [presenter, *_paper(row), self._slides(row), self._chapter(row), self._held(row)]
 
     def _notes_row(self, row: dict) -> list[list[nodes.Node]]:
-        return [*_paper(row), [nodes.inline("", row["asks"], classes=["asked"])], self._chapter(row), self._held(row)]
+        chapter = self._chapter(row)
+        if row["chapter"] in self.chapters:
+            chapter += [nodes.Text(", "), *self._slides(row)]
+        return [*_paper(row), [nodes.inline("", row["asks"], classes=["asked"])], chapter, self._held(row)]
 
     def _slides(self, row: dict) -> list[nodes.Node]:
         """The presentation: the address that the course has for it, or the deck that slides.py makes."""
