@@ -48,7 +48,7 @@ def run(suite: harness.Suite) -> None:
             shares = rises["corner"] / rises["l-bfgs-b"]
             assert shares.min() > 0.99, f"the corner finds {shares.min():.3f} of the rise that L-BFGS-B does"
             suite.compare(
-                f"sharpness of 8 networks, {build.__name__.replace('_', ' ').replace('mlp', 'MLP')}, box {epsilon:g}",
+                f"8 networks, {build.__name__.replace('_', ' ').replace('mlp', 'MLP')}, box {epsilon:g}",
                 {"L-BFGS-B, one by one": lambda: find("l-bfgs-b"), "corner, together": lambda: find("corner")},
                 aims={"L-BFGS-B, one by one": 8},
                 accuracy=f"The loss rises by {shares.min():.4f} to {shares.max():.4f} times what L-BFGS-B finds.",

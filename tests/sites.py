@@ -45,6 +45,8 @@ def copy_book(folder: Path, *, chapters: bool) -> Path:
     for record in (ROOT / "records").glob("*.json") if chapters else ():
         shutil.copy(record, folder / "records")
     shutil.copy(ROOT / "_config.yml", folder)
+    (folder / "benchmarks").mkdir()
+    shutil.copy(ROOT / "benchmarks" / "results.json", folder / "benchmarks")
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     if not chapters:
         for part in toc["parts"]:
