@@ -141,7 +141,7 @@ def test_the_pages_prose_about_batching_is_what_was_measured(results):
         assert choice > 1  # going one by one, fit is not faster here
     together, loop = (one for one in results["slopes"] if one["panel"] == "Training, by weights")
     gains = [b["seconds"] / a["seconds"] for a, b in zip(together["points"], loop["points"], strict=True)]
-    assert gains[0] > 2 and gains[-1] < 1  # the lines meet
+    assert gains[0] > 1.2 and gains[-1] < 1  # the lines meet
 
 
 def test_the_page_shows_every_row_and_every_slope(results, site):
