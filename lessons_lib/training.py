@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 import xarray as xr
@@ -38,6 +39,8 @@ keep_freed_memory()
 _CONVOLUTION_LIMIT = 10_000_000
 # Samples evaluated at a time, over all members: larger pieces fall out of the processor's cache.
 _EVALUATION_SAMPLES = 4_096
+# The share of the free memory that a pass may fill, by an estimate; what does not fit is trained pass by pass.
+_MEMORY_SHARE = 0.5
 _CHOICES = ("auto", "together", "one by one")
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -274,7 +277,9 @@ def fit(
         told = [result for part in engine.map(_train, jobs, description) for result in part]
     else:  # hooks write into the caller's memory: they run here, and every time
         run = _train if hooks else partial(engine.call, _train)
-        groups = [plans] if how == "together" else [[plan] for plan in plans]
+        # A hook is shown all members of one pass, so passes are not split under it.
+        size = 1 if how == "one by one" else len(plans) if hooks else _members_at_once(recipe, plans)
+        groups = [plans[first : first + size] for first in range(0, len(plans), size)]
         with bar(epochs * len(groups), description) as progress:
             told = [result for group in groups for result in run(recipe, group, progress=progress.update)]
     return _collect([_Result(**result) for result in told], recipe, how, time.perf_counter() - start)
@@ -287,26 +292,41 @@ def _check(value: str, allowed: Sequence[str], name: str) -> None:
 
 def _faster(recipe: Recipe, plans: Sequence[_Plan]) -> str:
     """Whether one batched pass is expected to be faster: always, but for convolutions that do much work."""
-    work = _convolution_work(recipe.build, plans[0].base.data.x_train[:1]) * recipe.batch_size
-    return "together" if len(plans) > 1 and work <= _CONVOLUTION_LIMIT else "one by one"
+    work, _, _ = _sizes(recipe.build, plans[0].base.data.x_train[:1])
+    return "together" if len(plans) > 1 and work * recipe.batch_size <= _CONVOLUTION_LIMIT else "one by one"
 
 
-def _convolution_work(build: Callable[[], nn.Module], sample: Tensor) -> int:
-    """Multiply-adds of the convolutions for one sample."""
+def _members_at_once(recipe: Recipe, plans: Sequence[_Plan]) -> int:
+    """How many members one pass has memory for: an estimate that is generous to the system."""
+    _, weights, outputs = _sizes(recipe.build, plans[0].base.data.x_train[:1])
+    # Weights, gradients, momentum and what a checkpoint keeps; outputs, their gradients and a copy on the way.
+    each = 4 * (4 * weights + 3 * outputs * max(recipe.batch_size, 64))
+    return max(1, min(len(plans), int(_MEMORY_SHARE * _free_memory(recipe.device)) // each))
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that can be had."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _sizes(build: Callable[[], nn.Module], sample: Tensor) -> tuple[int, int, int]:
+    """For one sample the multiply-adds of the convolutions; the weights; and the outputs of all layers."""
     with torch.random.fork_rng(devices=[]):
         model = build().eval()
-    work = 0
+    work = outputs = 0
 
     def count(layer, inputs, output):
-        nonlocal work
-        work += output.numel() * layer.weight[0].numel()
+        nonlocal work, outputs
+        outputs += output.numel()
+        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+            work += output.numel() * layer.weight[0].numel()
 
     for layer in model.modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        if not any(True for _ in layer.children()):
             layer.register_forward_hook(count)
     with torch.no_grad():
         model(sample)
-    return work
+    return work, sum(parameter.numel() for parameter in model.parameters()), outputs
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import nn
 
 from lessons_lib import models
 from lessons_lib.data import Dataset
+from lessons_lib.measures import landscape
 from lessons_lib.measures.landscape import LandscapeError, along, filter_normalized, line, mixture, plane
 from lessons_lib.theory import reparametrization
 
@@ -118,6 +119,21 @@ def test_recomputed_statistics_are_those_of_the_training_set():
     carried = line(a, b, [0.4], data)
     assert abs(float(found["test_loss"][0] - carried["test_loss"][0])) > 1e-3
     assert a[2].momentum == 0.1  # the networks are left alone
+
+
+def test_statistics_of_a_large_set_are_measured_in_batches(monkeypatch):
+    data, a, b = toy(), network(1), network(2)
+    whole = line(a, b, [0.4], data, batch_norm="recompute")
+    monkeypatch.setattr(landscape, "_ONE_BATCH", 10)
+    monkeypatch.setattr(landscape, "_BATCH", len(data.x_train) // 2)
+    halves = line(a, b, [0.4], data, batch_norm="recompute")
+    net = between(a, b, 0.6, 0.4)
+    hidden = [net[1](part.flatten(1)).detach() for part in data.x_train.split(len(data.x_train) // 2)]
+    net[2].running_mean = sum(part.mean(0) for part in hidden) / 2
+    net[2].running_var = sum(part.var(0) for part in hidden) / 2
+    assert float(halves["test_loss"][0]) == pytest.approx(values(net, data)["test_loss"], rel=1e-4)
+    assert float(halves["test_loss"][0]) == pytest.approx(float(whole["test_loss"][0]), rel=0.1)
+    assert float(halves["test_loss"][0]) != float(whole["test_loss"][0])
 
 
 def test_plane_and_along_against_networks_put_there_by_hand():

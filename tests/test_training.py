@@ -421,6 +421,31 @@ def test_activations_are_what_each_layer_gives():
             torch.testing.assert_close(given[k], z)
 
 
+def test_what_does_not_fit_into_memory_is_trained_pass_by_pass(monkeypatch):
+    def final():
+        passes.clear()
+        return fit(conv_1d, data, seeds=[1, 2, 3], epochs=2, batch_size=8, lr=0.05, how="together")
+
+    def counted(recipe, ensemble, *rest):
+        passes.append(len(ensemble))
+        return evaluate(recipe, ensemble, *rest)
+
+    data, passes, evaluate = toy((1, 16)), [], training._evaluate
+    monkeypatch.setattr(training, "_evaluate", counted)
+    assert training._free_memory(torch.device("cpu")) > 1e8
+    whole = final()
+    assert set(passes) == {3}
+    _, weights, outputs = training._sizes(conv_1d, data.x_train[:1])
+    assert weights == sum(parameter.numel() for parameter in conv_1d().parameters())
+    need = 4 * (4 * weights + 3 * outputs * 64)
+    for room, sizes in ((0, {1}), (1, {1}), (2, {2, 1})):
+        monkeypatch.setattr(training, "_free_memory", lambda device, room=room: int(2.1 * room * need))
+        split = final()
+        assert set(passes) == sizes
+        for name in whole.history:
+            np.testing.assert_allclose(split.history[name], whole.history[name], rtol=1e-4, atol=1e-5)
+
+
 def test_mixed_precision_trains_float32_weights_nearly_as_full_precision_does(monkeypatch):
     def final():
         net = lambda: nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 4))  # noqa: E731

@@ -25,6 +25,9 @@ from lessons_lib.training import Loss, cross_entropy
 # Networks at a time, and samples at a time over all of them: what fits a processor's cache.
 _NETWORKS = 64
 _SAMPLES = 4_096
+# Samples in which batch norm's statistics are measured: at most, and of a larger set.
+_ONE_BATCH = 5_000
+_BATCH = 500
 
 
 class LandscapeError(ValueError):
@@ -246,9 +249,15 @@ def _means(networks, name, x, y, loss) -> dict[str, Tensor]:
 
 
 def _measure_statistics(networks: Ensemble, x: Tensor) -> None:
-    """Set batch norm's running statistics to those of the whole of ``x``, seen as one batch."""
+    """Set batch norm's running statistics to those of ``x``, seen as one batch.
+
+    A set of more than ``_ONE_BATCH`` samples would take hundreds of gigabytes in one: it is seen in batches of
+    ``_BATCH``, and their statistics are averaged.
+    """
     norms = [layer for layer in networks.template.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for layer in norms:
-        layer.momentum = 1.0  # the statistics of the last batch, and no others
-    if norms:
-        networks(x.expand(len(networks), *x.shape), training=True)
+    if not norms:
+        return
+    for number, batch in enumerate(x.split(len(x) if len(x) <= _ONE_BATCH else _BATCH), 1):
+        for layer in norms:
+            layer.momentum = 1 / number  # so that the running statistics are the mean of the batches'
+        networks(batch.expand(len(networks), *batch.shape), training=True)
