@@ -41,6 +41,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "versions": dict,
     "claims": list,
 }
+# What a record may have; what is as it mostly is, is left out.
+MOSTLY = {"precision": "full", "reused": 0}
 DATA = {"name": str, "n_train": int, "n_test": int, "times": int, "sha256": str}
 RULE = ("evidence", "rule", "log", "null")  # what decides a claim, beside its values
 
@@ -66,6 +68,7 @@ class Record:
         """What repeats the run."""
         told = [f"python -m lessons_lib run {self.run['chapter']} --scale {self.run['scale']}"]
         told += [f"--seed {self.run['seed']}"] * (self.run["seed"] != 0)
+        told += ["--precision mixed"] * (self.run.get("precision") == "mixed")
         for name, value in self.run["parameters"].items():
             said = f"{name}={value!r}"
             quote = "" if re.fullmatch(r"[\w.=+-]+", said) else '"' if "'" in said else "'"
@@ -102,6 +105,12 @@ class Record:
         if JPEG_COPY in self.names:
             facts.append("The JPEG copy holds CIFAR-10's images after lossy compression, so not bit for bit.")
         facts.append(f"{run['machine']}, {threads}: {time}, {run['peak_memory_mb'] / 1000:.1f} GB of memory.")
+        if run.get("precision", "full") != "full":
+            facts.append("Mixed precision: products in bfloat16 while training.")
+        if run.get("reused"):
+            facts.append(
+                f"The run was interrupted: {run['reused']} results were there already, and are not in its time."
+            )
         state = "" if run["clean"] else ", with changes that were not committed"
         facts.append(f"Seed {run['seed']}, commit {run['commit'][:10]}{state}.")
         return facts
@@ -229,6 +238,7 @@ def keep(folder: Path, book: Path | None = None) -> Path:
     except BookError as error:
         raise BookError(f"{folder} cannot be recorded: {error}.") from None
     kept = {name: run[name] for name in FIELDS}
+    kept |= {name: run[name] for name, value in MOSTLY.items() if run.get(name, value) != value}
     kept["claims"] = [row | {"note": ""} for row in run["claims"]]
     path = book / FOLDER / f"{name_of(run)}.json"
     path.parent.mkdir(exist_ok=True)

@@ -600,11 +600,11 @@ def _history(results, recipe) -> xr.Dataset:
     longest = max(len(values) for result in results for values in result.values.values())
     history = {}
     for name in results[0].values:
-        table = np.full((len(results), longest), np.nan)
-        for row, result in zip(table, results, strict=True):
+        table = np.full((len(conditions), len(seeds), longest), np.nan)
+        for result in results:  # those of one pass need not be every seed of every condition
+            row = table[conditions.index(result.condition), seeds.index(result.seed)]
             row[: len(result.values[name])] = result.values[name]
-        shape = (len(conditions), len(seeds), longest)
-        history[name] = (("condition", "seed", "epoch"), table.reshape(shape))
+        history[name] = (("condition", "seed", "epoch"), table)
     coordinates = {"condition": conditions, "seed": seeds, "epoch": epochs[:longest]}
     return xr.Dataset(history, coords=coordinates)
 

@@ -227,6 +227,19 @@ def test_the_command_repeats_the_run():
     ]  # fmt: skip
 
 
+def test_mixed_precision_and_an_interruption_are_told(book, finished, tmp_path):
+    again = tmp_path / finished.name
+    shutil.copytree(finished, again)
+    run = json.loads((again / "verdicts.json").read_text())
+    (again / "verdicts.json").write_text(json.dumps(run | {"precision": "mixed", "reused": 3, "seed": 4}))
+    path = records.keep(again, book)
+    record = records.Record(path.stem, json.loads(path.read_text()), {})
+    path.unlink()
+    assert "--seed 4 --precision mixed" in record.command
+    assert any("3 results were there already" in fact for fact in record.facts)
+    assert any("bfloat16" in fact for fact in record.facts)
+
+
 # ------------------------------------------------------------------------------------ where readers see it
 
 

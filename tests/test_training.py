@@ -186,15 +186,18 @@ def test_members_that_reach_the_target_stop_and_the_others_go_on():
     assert (model(easy.x_train).argmax(1) == easy.y_train).all()
 
 
-def test_divergence_names_member_and_step_and_keeps_the_history():
+@pytest.mark.parametrize("at_once", [4, 3])
+def test_divergence_names_member_and_step_and_keeps_the_history(monkeypatch, at_once):
+    monkeypatch.setattr(training, "_members_at_once", lambda recipe, plans: at_once)
     data = toy((8,))
     build = lambda: nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))  # noqa: E731
     with pytest.raises(training.DivergenceError, match=r"condition 'wild', seed 12 .* step \d+") as raised:
         fit(
-            build, data, seeds=[12], conditions={"tame": {}, "wild": {"lr": 1e6}}, loss=training.squared_error,
+            build, data, seeds=[12, 13], conditions={"tame": {}, "wild": {"lr": 1e6}}, loss=training.squared_error,
             epochs=30, batch_size=8, lr=0.01,
         )  # fmt: skip
     assert raised.value.history.sizes["epoch"] >= 1
+    assert raised.value.history["train_loss"].sel(condition="tame", seed=12, epoch=0) > 0
 
 
 def test_custom_measure_is_recorded_at_each_evaluation():
