@@ -300,7 +300,7 @@ def test_a_caller_of_a_cluster_killed_in_mid_sweep_goes_on_where_it_was(cluster,
 
 
 def test_a_scheduler_that_is_not_there_or_has_no_worker_is_one_clear_error(cluster, monkeypatch):
-    monkeypatch.setattr("lessons_lib.cluster.PATIENCE", 2)
+    monkeypatch.setattr("lessons_lib.cluster.PATIENCE", 5)
     monkeypatch.setitem(vars(settings), "engine", cluster.address)
     with pytest.raises(engine.EngineError, match="has no worker; start one with: dask worker tcp://"):
         engine.map(lambda n: n, [(1,), (2,)])
