@@ -295,6 +295,16 @@ def test_every_widget_moves_by_keyboard_and_its_picture_changes(site, visit):
     assert not visit.wrong
 
 
+def test_on_a_phone_a_figure_keeps_a_size_that_can_be_read_and_scrolls_in_its_box(visit):
+    page = visit("book/w3-foundations/large-batch.html")
+    page.set_viewport_size({"width": 360, "height": 740})
+    figure = page.locator("#fig-large-threshold")
+    assert figure.locator("img").bounding_box()["width"] > 500
+    assert figure.bounding_box()["width"] < 360
+    caption = figure.locator("figcaption").bounding_box()
+    assert caption["x"] >= 0 and caption["x"] + caption["width"] <= 360
+
+
 def test_the_page_does_not_jump_while_a_widget_moves(visit):
     page = visit(f"{TOY}.html")
     settle(page)
