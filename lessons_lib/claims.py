@@ -388,9 +388,9 @@ def reproduces(fresh: dict, stored: dict) -> bool:
     Processors round differently, and training amplifies the last bit until the two runs are in effect two
     draws. So a measured claim close to an edge of its region can be held here, undecided there, and nothing is wrong.
     The rows agree if their verdicts do; or if one of the two is undecided and the means are no farther apart than
-    independent draws are in 99.9 % of cases, for some three hundred claims are compared on every machine: the root
-    of the sum of the squared half-widths of 99.9 % intervals. What held never agrees with what failed, nor a stored
-    verdict with anything if its own values say otherwise.
+    the root of the sum of the squared half-widths of 99 % intervals. (Independent draws are farther apart in some
+    3 cases of 1,000: hundreds of claims are compared on every machine, and some dozens of them lie near an edge.)
+    What held never agrees with what failed, nor a stored verdict with anything if its own values say otherwise.
     """
     verdicts = {fresh["verdict"], stored["verdict"]}
     if decide(stored).verdict != stored["verdict"]:
@@ -402,7 +402,7 @@ def reproduces(fresh: dict, stored: dict) -> bool:
     (here, *ends_here), (there, *ends_there) = (
         [math.log(row[key]) if row["log"] else row[key] for key in ("mean", "low", "high")] for row in (fresh, stored)
     )
-    wider = [stdtrit(row["n"] - 1, 0.9995) / stdtrit(row["n"] - 1, 0.975) for row in (fresh, stored)]
+    wider = [stdtrit(row["n"] - 1, 0.995) / stdtrit(row["n"] - 1, 0.975) for row in (fresh, stored)]
     half_widths = [ratio * (high - low) / 2 for ratio, (low, high) in zip(wider, (ends_here, ends_there), strict=True)]
     return abs(here - there) <= math.hypot(*half_widths)
 

@@ -283,10 +283,10 @@ def row(values, holds=None, **options):
 def test_two_draws_of_one_measurement_agree_whatever_their_verdicts_and_other_measurements_do_not():
     rng, agree, differ = np.random.default_rng(0), 0, 0
     for _ in range(DRAWS):  # the mean is such that about half of all draws are held
-        here, there, elsewhere = (row(mean + rng.normal(size=SEEDS)) for mean in (1.2, 1.2, -9.0))
+        here, there, elsewhere = (row(mean + rng.normal(size=SEEDS)) for mean in (1.2, 1.2, -5.0))
         agree += reproduces(here, there)
         differ += not reproduces(elsewhere, there)
-    assert agree > 0.998 * DRAWS and differ > 0.97 * DRAWS
+    assert agree > 0.99 * DRAWS and differ > 0.97 * DRAWS
 
 
 def test_held_never_agrees_with_failed():
