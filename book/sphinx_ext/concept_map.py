@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from course_pages import BookDirective, read_book
+from course_pages import BookDirective, _raw, read_book
 from docutils import nodes
 from sphinx.util import logging
 
@@ -122,7 +122,7 @@ class ConceptMap(BookDirective):
             chapter = self.chapters.get(stem)
             return builder.get_relative_uri(here, f"book/{chapter.part}/{stem}") if chapter else None
 
-        picture = nodes.raw("", drawing(chapters, relations, address), format="html")
+        picture = _raw(drawing(chapters, relations, address))
         listed = nodes.bullet_list(classes=["relations"])
         for start, how, stop, sentence in relations:
             ends = [self._named(stem, chapters[stem]) for stem in (start, stop)]

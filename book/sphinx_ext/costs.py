@@ -16,6 +16,7 @@ from datetime import date
 from functools import cached_property
 from pathlib import Path
 
+from course_pages import _raw
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -39,10 +40,6 @@ class FromResults(SphinxDirective):
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as problem:
             raise self.error(f"{RESULTS} cannot be read ({problem}); python -m benchmarks --json writes it.") from None
-
-
-def _raw(markup: str) -> nodes.raw:
-    return nodes.raw("", markup, format="html")
 
 
 def text(words: str) -> str:

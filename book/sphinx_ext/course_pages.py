@@ -174,7 +174,7 @@ class Tally(BookDirective):
         for verdict, number in counts.items():
             words += [nodes.Text(f" · {number} "), _verdict(verdict)]
         line = nodes.paragraph("", "", *words, classes=["tally"])
-        return [nodes.raw("", tally_bar(counts), format="html"), line]
+        return [_raw(tally_bar(counts)), line]
 
 
 # ------------------------------------------------------------------------------------------ small nodes
@@ -225,6 +225,11 @@ def _external(url: str) -> nodes.reference:
     host = urlparse(url).netloc.removeprefix("www.").removeprefix("proceedings.")
     text = f"arXiv {arxiv[1]}" if arxiv else host
     return nodes.reference("", text, refuri=url)
+
+
+def _raw(markup: str) -> nodes.raw:
+    """Markup that goes into the page as it is."""
+    return nodes.raw("", markup, format="html")
 
 
 def _link(target: str, text: str) -> addnodes.pending_xref:

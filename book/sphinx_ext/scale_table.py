@@ -13,7 +13,7 @@ from pathlib import Path
 
 import recorded
 import yaml
-from course_pages import BookDirective
+from course_pages import BookDirective, _raw
 from docutils import nodes
 
 from lessons_lib import records
@@ -229,7 +229,7 @@ class ScaleTable(BookDirective):
             "“Too little memory”: the machine has less than the estimate; set smaller sizes.",
         )
         box = f'<div class="scale-box" role="region" aria-label="Costs at paper scale" tabindex="0">{table}</div>'
-        return [legend, nodes.raw("", box, format="html"), *self._rates(found)]
+        return [legend, _raw(box), *self._rates(found)]
 
     @staticmethod
     def _rates(found: Mapping) -> list[nodes.Node]:

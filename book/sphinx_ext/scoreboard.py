@@ -16,7 +16,7 @@ from pathlib import Path
 
 import forest
 import recorded
-from course_pages import BookDirective, _chapter_link, _verdict, tally_bar
+from course_pages import BookDirective, _chapter_link, _raw, _verdict, tally_bar
 from docutils import nodes
 from sphinx.util import logging
 
@@ -154,10 +154,6 @@ def _note(text: str) -> list[nodes.Node]:
 
 def _cell(column: str) -> str:
     return f'<td role="cell" data-column="{column}">'
-
-
-def _raw(markup: str) -> nodes.raw:
-    return nodes.raw("", markup, format="html")
 
 
 def _overview(chapters: list[board.Chapter]) -> str:
