@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from datetime import date
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -26,12 +25,7 @@ PEERS = ("pyhessian", "curvlinops-for-pytorch", "stein_thinning")
 
 def versions(suite: harness.Suite) -> dict[str, str]:
     """What computed, with the peers that are installed."""
-    found = provenance.versions()
-    for name in PEERS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    found = provenance.versions(*PEERS)
     if suite.peer:
         found |= dual_kernels.versions(suite.peer)
     return found

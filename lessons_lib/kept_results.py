@@ -36,7 +36,7 @@ class KeptResults:
             data = path.read_bytes()
             if _checksum(data[CHECKSUM:]) != data[:CHECKSUM]:
                 raise ValueError("its checksum does not fit")
-            return torch.load(io.BytesIO(data[CHECKSUM:]), map_location="cpu", weights_only=True)["result"]
+            return torch.load(io.BytesIO(data[CHECKSUM:]), map_location="cpu", weights_only=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # a damaged file can fail in any part of the reader
@@ -57,7 +57,7 @@ class KeptResults:
             return
         _check_plain(result)
         path, temporary, buffer = self.path(key), None, io.BytesIO()
-        torch.save({"result": result}, buffer)
+        torch.save(result, buffer)
         data = buffer.getbuffer()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,10 +70,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Python's version, and those of the packages that compute, where they are installed."""
+def versions(*more: str) -> dict[str, str]:
+    """Python's version, and those of the packages that compute, and of ``more``, where they are installed."""
     found = {"python": platform.python_version()}
-    for name in VERSIONS_OF:
+    for name in (*VERSIONS_OF, *more):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
