@@ -29,6 +29,11 @@ def pytest_configure(config):
         config.option.nbval_sanitize_with = str(config.rootpath / config.option.nbval_sanitize_with)
 
 
+def pytest_collection_modifyitems(items):
+    """The longest file first: started late, it would leave one process waiting for the other."""
+    items.sort(key=lambda item: item.path.name != "test_site.py")
+
+
 def pytest_itemcollected(item):
     """Compare claims by what was measured, and everything else as nbval does."""
     if isinstance(item, IPyNbCell):

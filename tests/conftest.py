@@ -12,7 +12,7 @@ import pytest
 import toys
 import yaml
 from nbclient import NotebookClient
-from sites import PREFIX, TOY, Quiet, add_to_contents, build, copy_book
+from sites import PREFIX, TOY, Quiet, add_to_contents, build, copy_book, settle
 
 from lessons_lib import notebooks
 
@@ -87,6 +87,8 @@ def visit(browser, base):
             lambda request: None if request.url.startswith((base, "data:", "blob:")) else note(request.url),
         )
         page.goto(base + name, wait_until="networkidle")
+        if scripts:
+            settle(page)
         return page
 
     open_page.wrong = wrong

@@ -118,4 +118,4 @@ def settle(page) -> None:
     if page.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
         page.wait_for_selector(".jupyter-widgets img", state="visible")
     if page.locator(".math").count():
-        page.wait_for_selector("mjx-container")
+        page.wait_for_selector("mjx-container", state="attached")
