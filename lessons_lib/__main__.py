@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="parameters",
         help="another value for one of the chapter's parameters, e.g. n_train=1000; may be repeated",
     )
+    command.add_argument("--missing", action="store_true", help="leave out the runs whose verdicts are there already")
     command.set_defaults(command=_run)
 
     command = commands.add_parser(
@@ -146,10 +147,17 @@ def _run(options: argparse.Namespace) -> int:
     chapters = [notebooks.find(name) for name in options.chapters]
     asked = {name: getattr(options, name) for name in ("scale", "device", "precision", "data")}
     asked["parameters"] = dict(options.parameters)
-    jobs = [(chapter.name, {**asked, "seed": seed}) for chapter in chapters for seed in options.seeds]
+    jobs = [(chapter, {**asked, "seed": seed}) for chapter in chapters for seed in options.seeds]
+    if options.missing:
+        total = len(jobs)
+        jobs = [job for job in jobs if not notebooks.is_finished(job[0], **job[1])]
+        print(f"{total - len(jobs)} of {total} runs are there already")
+    if not jobs:
+        return 0
     if len(jobs) == 1:
-        done = notebooks.run(chapters[0], engine=options.engine, seed=options.seeds[0], **asked)
-        print(_report(done, chapters[0].name))
+        ((chapter, settings),) = jobs
+        done = notebooks.run(chapter, engine=options.engine, **settings)
+        print(_report(done, chapter.name))
         for claim in (done.record or {"claims": []})["claims"]:
             print(f"  {claim['id']:4} {claim['verdict']:10} {claim['statement']}")
         print(f"kept in {done.folder}")
@@ -157,7 +165,8 @@ def _run(options: argparse.Namespace) -> int:
     from lessons_lib import engine
 
     try:
-        told = engine.map(_run_one, jobs, "chapters", over=options.engine, keep=False)
+        named = [(chapter.name, settings) for chapter, settings in jobs]
+        told = engine.map(_run_one, named, "chapters", over=options.engine, keep=False)
     except engine.EngineError as error:
         raise BookError(str(error)) from None
     print(*[line for line, _ in told], sep="\n")

@@ -135,13 +135,36 @@ def run(
     the cell that failed.
     """
     book = book or root()
+    return _execute(chapter, book, _environment(book, asked), parameters or {})
+
+
+def is_finished(
+    chapter: Chapter,
+    *,
+    book: Path | None = None,
+    parameters: Mapping[str, object] | None = None,
+    **asked: str | int | None,
+) -> bool:
+    """Whether the folder of this run, asked for as in ``run``, holds its verdicts; SettingsError as there."""
+    from lessons_lib.settings import Settings
+
+    book = book or root()
+    settings = Settings.from_environment(_environment(book, asked))
+    return (_run_folder(chapter, book, settings, parameters or {}) / "verdicts.json").is_file()
+
+
+def _environment(book: Path, asked: Mapping[str, str | int | None]) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update({f"LESSONS_{name.upper()}": str(value) for name, value in asked.items() if value is not None})
     # The kernel works in the chapter's folder: what is relative here would be elsewhere there.
     environment["LESSONS_DATA"] = str(Path(environment.get("LESSONS_DATA") or book / "data").expanduser().resolve())
     if environment.get("LESSONS_CACHE"):
         environment["LESSONS_CACHE"] = str(Path(environment["LESSONS_CACHE"]).expanduser().resolve())
-    return _execute(chapter, book, environment, parameters or {})
+    return environment
+
+
+def _run_folder(chapter: Chapter, book: Path, settings, parameters: Mapping[str, object]) -> Path:
+    return book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters)}"
 
 
 def store(chapter: Chapter, *, book: Path | None = None) -> Run:
@@ -195,7 +218,7 @@ def _execute(
     _clear(notebook)
     if parameters:
         inject(notebook, parameters, chapter.name)
-    folder = book / "runs" / f"{chapter.name}-{settings.scale}-seed{settings.seed}{_suffix(parameters or {})}"
+    folder = _run_folder(chapter, book, settings, parameters or {})
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):

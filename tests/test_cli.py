@@ -59,6 +59,13 @@ def test_several_runs_are_mapped_and_one_that_fails_does_not_stop_the_others(tmp
     done = [line for line in lines if "2 held" in line]
     assert [line.split(":")[0] for line in done] == [f"toy-lesson-seed{seed}" for seed in (1, 3, 4)]
     assert len(failed) == 3
+    (tmp_path / "runs" / "toy-lesson-seed4" / "verdicts.json").unlink()
+    assert main(["run", "toy", "--seed", "1,3-4", "--missing"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 of 3 runs are there already"
+    assert lines[-1].endswith("toy-lesson-seed4")
+    assert main(["run", "toy", "--seed", "1,3-4", "--missing"]) == 0
+    assert capsys.readouterr().out == "3 of 3 runs are there already\n"
     for wrong in ("x", "3-1", "1,", "-1"):
         with pytest.raises(SystemExit):
             main(["run", "toy", f"--seed={wrong}"])
