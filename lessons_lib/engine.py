@@ -163,7 +163,9 @@ def _over_processes(function: Callable[..., Any], waiting: dict[int, tuple]) -> 
         told, code = _told(), _code()
         try:
             for index, result in parallel(
-                joblib.delayed(_numbered)(index, told, code, function, job) for index, job in waiting.items()
+                # As a list: jobs are sent while results come in, which are taken out of ``waiting``.
+                joblib.delayed(_numbered)(index, told, code, function, job)
+                for index, job in list(waiting.items())
             ):
                 del waiting[index]
                 yield index, result

@@ -169,6 +169,12 @@ def test_processes_give_what_one_process_gives(monkeypatch):
     assert many.history.equals(training().history)
 
 
+def test_many_more_jobs_than_processes_are_all_done(notes):
+    # Few jobs are all sent before the first result is in; with many, sending and receiving go on side by side.
+    squares = engine.map(jobs.slow_square, [(n, str(notes), 0.02) for n in range(60)], over="processes")
+    assert [result["square"] for result in squares] == [n * n for n in range(60)]
+
+
 def test_workers_have_the_callers_settings(monkeypatch):
     before = jobs.told(3)
     monkeypatch.setitem(vars(settings), "engine", "processes")
