@@ -43,19 +43,19 @@ class Adam:
     def __init__(self, flat: Tensor, momentum: Tensor):
         """``flat`` [K, P] fixes the shapes; ``momentum`` [K, 1] is beta1."""
         self.momentum = momentum
-        self.state = {name: torch.zeros_like(flat) for name in ("mean", "square", "move")}
+        self.state = {"mean": torch.zeros_like(flat), "square": torch.zeros_like(flat)}
         self.steps = 0
 
     def step(self, flat: Tensor, grad: Tensor, lr: Tensor) -> None:
         """Move ``flat`` [K, P] in place; ``lr`` [K, 1]."""
         self.steps += 1
-        mean, square, move = self.state.values()
-        # For a small network this costs as much as its gradient: every line is one pass over memory, in place.
+        mean, square = self.state["mean"], self.state["square"]
+        # Passes over memory are what a step costs: as few as can be, and in place.
         mean.lerp_(grad, 1 - self.momentum)
         square.mul_(self.beta2).addcmul_(grad, grad, value=1 - self.beta2)
         # Both sides of the paper's fraction times the root of its correction, which is then a number, not a tensor.
         root = math.sqrt(1 - self.beta2**self.steps)
-        torch.sqrt(square, out=move).add_(self.eps * root)
+        move = square.sqrt().add_(self.eps * root)
         torch.div(mean, move, out=move)
         flat.addcmul_(move, lr * (root / (1 - self.momentum**self.steps)), value=-1)
 
