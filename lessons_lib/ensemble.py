@@ -172,7 +172,7 @@ class _Pass:
             return x
         if isinstance(module, Branches):
             children = module.named_children()
-            return torch.cat([self.run(child, f"{prefix}{name}.", x) for name, child in children], dim=2)
+            return _beside([self.run(child, f"{prefix}{name}.", x) for name, child in children])
         if type(module) is nn.Linear and x.dim() == 3:
             if bias is None:
                 return torch.bmm(x, weight.transpose(1, 2))
@@ -220,14 +220,18 @@ class _Pass:
     def _batch_norm(self, module, prefix, weight, bias, x):
         buffers = self.ensemble.buffers
         # 1-D features arrive as [K, B, C], images as [K, B, C, ...]; both have their channels at 2.
+        images = _side_by_side(x)
+        signals = images.dim() == 3
+        if signals:  # as images of height 1, whose channels may stay last in memory
+            images = images.unsqueeze(2)
         out = F.batch_norm(
-            _side_by_side(x),
+            images,
             # Stacked buffers are contiguous, so these are views and the running statistics stay up to date.
             buffers[f"{prefix}running_mean"].view(-1), buffers[f"{prefix}running_var"].view(-1),
             None if weight is None else weight.flatten(), None if bias is None else bias.flatten(),
             self.training, module.momentum, module.eps,
         )  # fmt: skip
-        return self._apart(out)
+        return self._apart(out.squeeze(2) if signals else out)
 
     def _dropout(self, module, x):
         # A mask a member from the member's own stream: it sees the same masks when trained alone.
@@ -251,6 +255,18 @@ def _keeping_layout(x: Tensor) -> Tensor:
         size, stride = x.size(), x.stride()
         x.register_hook(lambda gradient: gradient.new_empty_strided(size, stride).copy_(gradient))
     return x
+
+
+def _beside(parts: list[Tensor]) -> Tensor:
+    """Channels of ``parts``, each [K, B, C, ...], one after the other: on a CPU with the channels last in memory.
+
+    That is how convolutions want them and give them there; between the two, nothing is laid out anew.
+    """
+    if parts[0].device.type != "cpu":
+        return torch.cat(parts, dim=2)
+    last = (1, *range(3, parts[0].dim()), 0, 2)
+    joined = torch.cat([_keeping_layout(part).permute(last) for part in parts], dim=-1)
+    return joined.permute([last.index(d) for d in range(len(last))])
 
 
 def _side_by_side(x: Tensor) -> Tensor:
