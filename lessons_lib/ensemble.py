@@ -174,9 +174,7 @@ class _Pass:
             children = module.named_children()
             return _beside([self.run(child, f"{prefix}{name}.", x) for name, child in children])
         if type(module) is nn.Linear and x.dim() == 3:
-            if bias is None:
-                return torch.bmm(x, weight.transpose(1, 2))
-            return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+            return self._linear(weight, bias, x)
         if type(module) in _CONVOLUTIONS and module.padding_mode == "zeros":
             return self._convolution(module, weight, bias, x)
         if type(module) in _BATCH_NORMS and self._has_rule(module):
@@ -196,6 +194,14 @@ class _Pass:
     @staticmethod
     def _has_rule(module: nn.Module) -> bool:
         return module.track_running_stats and module.momentum is not None
+
+    @staticmethod
+    def _linear(weight, bias, x):
+        # Weights times inputs, not inputs times weights: so the gradient of the weights comes out as they lie in
+        # memory, a layer of few outputs has no narrow product, and batch norm finds its batches in rows.
+        x = x.transpose(1, 2)
+        out = torch.bmm(weight, x) if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, x)
+        return out.transpose(1, 2)
 
     def _convolution(self, module, weight, bias, x):
         images, weight = _side_by_side(x), weight.flatten(0, 1)
@@ -219,19 +225,22 @@ class _Pass:
 
     def _batch_norm(self, module, prefix, weight, bias, x):
         buffers = self.ensemble.buffers
-        # 1-D features arrive as [K, B, C], images as [K, B, C, ...]; both have their channels at 2.
-        images = _side_by_side(x)
-        signals = images.dim() == 3
-        if signals:  # as images of height 1, whose channels may stay last in memory
-            images = images.unsqueeze(2)
-        out = F.batch_norm(
-            images,
-            # Stacked buffers are contiguous, so these are views and the running statistics stay up to date.
-            buffers[f"{prefix}running_mean"].view(-1), buffers[f"{prefix}running_var"].view(-1),
-            None if weight is None else weight.flatten(), None if bias is None else bias.flatten(),
-            self.training, module.momentum, module.eps,
-        )  # fmt: skip
-        return self._apart(out.squeeze(2) if signals else out)
+
+        def normalized(channels):
+            return F.batch_norm(
+                channels,
+                # Stacked buffers are contiguous, so these are views and the running statistics stay up to date.
+                buffers[f"{prefix}running_mean"].view(-1), buffers[f"{prefix}running_var"].view(-1),
+                None if weight is None else weight.flatten(), None if bias is None else bias.flatten(),
+                self.training, module.momentum, module.eps,
+            )  # fmt: skip
+
+        if x.dim() == 3:  # [K, B, C]: the batch of a channel is a row in memory, like one long signal's
+            signal = normalized(x.transpose(1, 2).flatten(0, 1).unsqueeze(0))
+            return signal.view(len(self.ensemble), -1, x.shape[1]).transpose(1, 2)
+        if x.dim() == 4:  # signals, as images of height 1, whose channels may stay last in memory
+            return self._apart(normalized(_side_by_side(x).unsqueeze(2)).squeeze(2))
+        return self._apart(normalized(_side_by_side(x)))
 
     def _dropout(self, module, x):
         # A mask a member from the member's own stream: it sees the same masks when trained alone.

@@ -28,8 +28,9 @@ def toy(shape, n=40, n_classes=4, seed=0) -> Dataset:
 
 def conv_1d():
     return nn.Sequential(
-        nn.Conv1d(1, 5, 3, padding=1, stride=2), nn.ReLU(), nn.MaxPool1d(2),
-        nn.Conv1d(5, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(6 * 2, 4),
+        nn.Conv1d(1, 5, 3, padding=1, stride=2), nn.BatchNorm1d(5), nn.ReLU(), nn.MaxPool1d(2),
+        Branches(nn.Conv1d(5, 4, 3), nn.Sequential(nn.Conv1d(5, 2, 3), nn.ReLU())), nn.Tanh(),
+        nn.Flatten(), nn.Linear(6 * 2, 4),
     )  # fmt: skip
 
 
