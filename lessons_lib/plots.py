@@ -12,6 +12,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -84,9 +85,15 @@ def png(figure: Figure, *, colours: int = 256, dpi: float | None = None) -> byte
 
     ``dpi`` stands in for the figure's own.
     """
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi or "figure")
-    picture = Image.open(drawn).convert("RGB")
+    # As ``savefig`` draws it, which would draw it twice, once for the layout alone: a fifth of the time.
+    canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
+    own_dpi = figure.dpi
+    try:
+        figure.dpi = dpi or own_dpi
+        canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    finally:
+        figure.dpi = own_dpi
     # Of Pillow's methods this one keeps rare colours, such as the ends of a colour bar, and makes the smaller file.
     palette = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     stored = io.BytesIO()

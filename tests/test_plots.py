@@ -9,6 +9,7 @@ import pytest
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
@@ -90,6 +91,13 @@ def test_png_keeps_the_colours():
     original = np.asarray(Image.open(full).convert("RGB")).astype(int)
     stored = np.asarray(Image.open(io.BytesIO(plots.png(drawn))).convert("RGB")).astype(int)
     assert np.abs(stored - original).max() <= 24
+
+
+def test_png_at_another_resolution_leaves_the_figure_as_it_was_and_needs_no_pyplot():
+    for drawn in (figure(), Figure(figsize=(7, 3.9))):
+        before = drawn.dpi
+        assert Image.open(io.BytesIO(plots.png(drawn, dpi=50))).size == (350, 195)
+        assert drawn.dpi == before
 
 
 def test_curves_draw_the_mean_and_its_interval():
