@@ -21,7 +21,6 @@ from lessons_lib.models import Branches
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-# Containers run their children; everything else with parameters and no rule below goes through vmap.
 # Layers that treat every channel alike and on its own: members may lie side by side as channels.
 _CHANNELWISE = (
     nn.ConstantPad1d,

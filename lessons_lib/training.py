@@ -11,8 +11,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -95,16 +95,19 @@ _CHANGEABLE = {item.name for item in fields(Member)} - {"condition", "seed"}
 class _Plan:
     """A member before its data are made: corrupted copies of a large set must not all exist at once."""
 
-    base: Member
+    condition: str
+    seed: int
+    common: Mapping[str, Any]
     change: Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
 
-    def member(self) -> Member:
-        changed = dict(self.change(self.base.seed) if callable(self.change) else self.change)
+    def member(self, data_of: Callable[[int], Dataset]) -> Member:
+        changed = dict(self.change(self.seed) if callable(self.change) else self.change)
         if unknown := set(changed) - _CHANGEABLE:
             raise ValueError(
-                f"condition {self.base.condition!r} changes {sorted(unknown)}; it can change: {sorted(_CHANGEABLE)}"
+                f"condition {self.condition!r} changes {sorted(unknown)}; it can change: {sorted(_CHANGEABLE)}"
             )
-        return replace(self.base, **changed)
+        own = {} if "data" in changed else {"data": data_of(self.seed)}
+        return Member(self.condition, self.seed, **{**self.common, **own, **changed})
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Recipe:
     """What all members of one call share."""
 
     build: Callable[[], nn.Module]
+    data: Dataset | Callable[[int], Dataset]
     epochs: int
     batch_size: int
     optimizer: str
@@ -123,6 +127,10 @@ class Recipe:
     hooks: Sequence[Callable[[Step], None]]
     measures: Mapping[str, Callable[[Ensemble, Sequence[Member]], Tensor]]
     device: torch.device
+
+    def data_of(self, seed: int) -> Dataset:
+        """What members of this seed train on if their condition says nothing else."""
+        return self.data(seed) if callable(self.data) else self.data
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,7 @@ class Runs:
 
 def fit(
     build: Callable[[], nn.Module],
-    data: Dataset,
+    data: Dataset | Callable[[int], Dataset],
     *,
     seeds: Sequence[int],
     epochs: int,
@@ -218,7 +226,8 @@ def fit(
 
     Args:
         build: makes the network; called once a seed, under that seed.
-        data: training and test set, shared by all members that do not override it.
+        data: training and test set, shared by all members whose condition does not change it; or a function that
+            gives a seed its own, so that what varies from seed to seed includes the data. They are of one size.
         seeds: one a repetition; the same seeds serve every condition, so conditions can be compared in pairs.
         epochs: passes over the training set, at most. The last batch of a pass may be smaller.
         batch_size, lr, momentum, weight_decay: the optimizer's (momentum is Adam's beta1).
@@ -256,9 +265,9 @@ def fit(
         raise ValueError(f"{epochs=}, {batch_size=} and {evaluate_every=} must all be at least 1")
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be distinct, and at least one: {list(seeds)}")
-    base = Member("", 0, data, lr, momentum, weight_decay, augment)
+    common = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "augment": augment}
     plans = [
-        _Plan(replace(base, condition=condition, seed=seed), change)
+        _Plan(condition, seed, common, change)
         for condition, change in (conditions or {"all": {}}).items()
         for seed in seeds
     ]
@@ -266,11 +275,12 @@ def fit(
         raise ValueError(f"checkpoints at {late} lie outside the training's epochs 0 to {epochs}")
     device = torch.device(device or settings.device)
     recipe = Recipe(
-        build, epochs, batch_size, optimizer, schedule, loss, dict(stop or {}), evaluate_every,
+        build, data, epochs, batch_size, optimizer, schedule, loss, dict(stop or {}), evaluate_every,
         frozenset(checkpoints), tuple(hooks), dict(measures or {}), device,
     )  # fmt: skip
+    sizes = _sizes(build, recipe.data_of(seeds[0]).x_train[:1])
     if how == "auto":
-        how = _faster(recipe, plans)
+        how = _faster(recipe, plans, sizes)
     start = time.perf_counter()
     if how == "one by one" and not hooks:
         jobs = [(recipe, [plan]) for plan in plans]
@@ -278,7 +288,7 @@ def fit(
     else:  # hooks write into the caller's memory: they run here, and every time
         run = _train if hooks else partial(engine.call, _train)
         # A hook is shown all members of one pass, so passes are not split under it.
-        size = 1 if how == "one by one" else len(plans) if hooks else _members_at_once(recipe, plans)
+        size = 1 if how == "one by one" else len(plans) if hooks else _members_at_once(recipe, plans, sizes)
         groups = [plans[first : first + size] for first in range(0, len(plans), size)]
         with bar(epochs * len(groups), description) as progress:
             told = [result for group in groups for result in run(recipe, group, progress=progress.update)]
@@ -290,17 +300,24 @@ def _check(value: str, allowed: Sequence[str], name: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}")
 
 
-def _faster(recipe: Recipe, plans: Sequence[_Plan]) -> str:
+@dataclass(frozen=True)
+class _Sizes:
+    """Of a network: its convolutions' multiply-adds and all layers' outputs, for one sample; its weights."""
+
+    work: int
+    outputs: int
+    weights: int
+
+
+def _faster(recipe: Recipe, plans: Sequence[_Plan], sizes: _Sizes) -> str:
     """Whether one batched pass is expected to be faster: always, but for convolutions that do much work."""
-    work, _, _ = _sizes(recipe.build, plans[0].base.data.x_train[:1])
-    return "together" if len(plans) > 1 and work * recipe.batch_size <= _CONVOLUTION_LIMIT else "one by one"
+    return "together" if len(plans) > 1 and sizes.work * recipe.batch_size <= _CONVOLUTION_LIMIT else "one by one"
 
 
-def _members_at_once(recipe: Recipe, plans: Sequence[_Plan]) -> int:
+def _members_at_once(recipe: Recipe, plans: Sequence[_Plan], sizes: _Sizes) -> int:
     """How many members one pass has memory for: an estimate that is generous to the system."""
-    _, weights, outputs = _sizes(recipe.build, plans[0].base.data.x_train[:1])
     # Weights, gradients, momentum and what a checkpoint keeps; outputs, their gradients and a copy on the way.
-    each = 4 * (4 * weights + 3 * outputs * max(recipe.batch_size, 64))
+    each = 4 * (4 * sizes.weights + 3 * sizes.outputs * max(recipe.batch_size, 64))
     return max(1, min(len(plans), int(_MEMORY_SHARE * _free_memory(recipe.device)) // each))
 
 
@@ -309,8 +326,7 @@ def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
-def _sizes(build: Callable[[], nn.Module], sample: Tensor) -> tuple[int, int, int]:
-    """For one sample the multiply-adds of the convolutions; the weights; and the outputs of all layers."""
+def _sizes(build: Callable[[], nn.Module], sample: Tensor) -> _Sizes:
     with torch.random.fork_rng(devices=[]):
         model = build().eval()
     work = outputs = 0
@@ -326,7 +342,7 @@ def _sizes(build: Callable[[], nn.Module], sample: Tensor) -> tuple[int, int, in
             layer.register_forward_hook(count)
     with torch.no_grad():
         model(sample)
-    return work, sum(parameter.numel() for parameter in model.parameters()), outputs
+    return _Sizes(work, outputs, weights=sum(parameter.numel() for parameter in model.parameters()))
 
 
 @dataclass
@@ -394,7 +410,8 @@ def _column(members: Sequence[Member], name: str, device: torch.device) -> Tenso
 def _train(recipe: Recipe, plans: Sequence[_Plan], progress: Callable[[int], Any] = lambda n: None) -> list[dict]:
     """Train these members in one batched pass; gives each one's _Result as a dict, which can be kept and sent."""
     device = recipe.device
-    members = [plan.member() for plan in plans]
+    data_of = cache(recipe.data_of)  # all conditions of a seed have the same data
+    members = [plan.member(data_of) for plan in plans]
     ensemble = Ensemble.from_seeds(recipe.build, [member.seed for member in members], device)
     for k, member in enumerate(members):
         if member.start is not None:

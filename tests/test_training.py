@@ -107,6 +107,25 @@ def test_together_equals_one_by_one(name):
     assert all(not np.allclose(final.sel(condition="plain"), final.sel(condition=c)) for c in list(conditions)[1:])
 
 
+@pytest.mark.parametrize("how", ["together", "one by one"])
+def test_a_seed_can_bring_its_own_data(how):
+    build, shape = NETS["mlp"]
+    conditions = {"plain": {}, "slow": {"lr": 0.01}, "other": {"data": toy(shape, seed=99)}}
+    made = []
+
+    def own(seed):
+        made.append(seed)
+        return toy(shape, seed=seed)
+
+    runs = fit(build, own, seeds=SEEDS, conditions=conditions, how=how, **common)
+    for seed in SEEDS:
+        alone = fit(build, toy(shape, seed=seed), seeds=[seed], conditions=conditions, **common)
+        for name, values in alone.history.items():
+            np.testing.assert_allclose(runs.history[name].sel(seed=[seed]), values, atol=1e-5)
+    if how == "together":
+        assert made == [SEEDS[0], *SEEDS]  # once for all conditions that use it, after one look at the sizes
+
+
 TORCH = {
     "sgd": lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=0.01),
     "adam": lambda weights: torch.optim.Adam(weights, lr=0.05, betas=(0.9, 0.999), weight_decay=0.01),
@@ -189,7 +208,7 @@ def test_members_that_reach_the_target_stop_and_the_others_go_on():
 
 @pytest.mark.parametrize("at_once", [4, 3])
 def test_divergence_names_member_and_step_and_keeps_the_history(monkeypatch, at_once):
-    monkeypatch.setattr(training, "_members_at_once", lambda recipe, plans: at_once)
+    monkeypatch.setattr(training, "_members_at_once", lambda recipe, plans, sizes: at_once)
     data = toy((8,))
     build = lambda: nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))  # noqa: E731
     with pytest.raises(training.DivergenceError, match=r"condition 'wild', seed 12 .* step \d+") as raised:
@@ -439,9 +458,9 @@ def test_what_does_not_fit_into_memory_is_trained_pass_by_pass(monkeypatch):
     assert training._free_memory(torch.device("cpu")) > 1e8
     whole = final()
     assert set(passes) == {3}
-    _, weights, outputs = training._sizes(conv_1d, data.x_train[:1])
-    assert weights == sum(parameter.numel() for parameter in conv_1d().parameters())
-    need = 4 * (4 * weights + 3 * outputs * 64)
+    net = training._sizes(conv_1d, data.x_train[:1])
+    assert net.weights == sum(parameter.numel() for parameter in conv_1d().parameters())
+    need = 4 * (4 * net.weights + 3 * net.outputs * 64)
     for room, sizes in ((0, {1}), (1, {1}), (2, {2, 1})):
         monkeypatch.setattr(training, "_free_memory", lambda device, room=room: int(2.1 * room * need))
         split = final()
