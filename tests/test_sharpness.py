@@ -190,6 +190,20 @@ def test_adaptive_sharpness_does_not_see_a_rescaling_and_keskars_does(trained):
     assert plain[1] > 3 * plain[0]
 
 
+@pytest.mark.parametrize("maximizer", ["corner", "l-bfgs-b"])
+def test_networks_on_samples_of_their_own(trained, maximizer):
+    data, networks = trained[0], trained[1]["conv"]
+    x, y = data.x_train[:180].chunk(3), data.y_train[:180].chunk(3)
+    # Uniform draws differ with the number of networks, so each alone starts elsewhere in the inner hundredth.
+    alone = [box_sharpness([n], *own, maximizer=maximizer)[0] for n, *own in zip(networks, x, y, strict=True)]
+    np.testing.assert_allclose(box_sharpness(networks, x, y, maximizer=maximizer), alone, rtol=1e-2)
+    assert not np.allclose(box_sharpness(networks, x[0], y[0], maximizer=maximizer), alone, rtol=0.1)
+    balls = [ball_sharpness([n], *own, radius=0.1)[0] for n, *own in zip(networks, x, y, strict=True)]
+    np.testing.assert_allclose(ball_sharpness(networks, x, y, radius=0.1), balls, rtol=1e-2)
+    with pytest.raises(SharpnessError, match="2 sets of samples for 3 networks"):
+        box_sharpness(networks, x[:2], y[:2])
+
+
 def test_constant_loss_has_no_sharpness(trained):
     data, nets = trained
     flat = box_sharpness(nets["mlp"], data.x_train, data.y_train, loss=lambda o, t: 0 * o.sum((1, 2)) + 1)

@@ -6,7 +6,8 @@ Pascanu, S. Bengio and Y. Bengio, *Sharp Minima Can Generalize For Deep Nets* (I
 Definition 2), which takes a ball. Both are maxima of a function that is not concave, so what any method finds is
 a lower bound.
 
-The loss is the mean over all of ``x``, of networks in evaluation mode.
+The loss is the mean over all of ``x``, of networks in evaluation mode. ``x`` and ``y`` are samples [n, ...] and their
+targets [n], shared by all K networks, or sequences of K such tensors, of one size: each network's own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from lessons_lib.training import Loss, cross_entropy
 # Samples at a time, over all members, as when training evaluates: larger pieces fall out of the cache.
 _SAMPLES = 4_096
 MAXIMIZERS = ("corner", "l-bfgs-b")
+
+Networks = Sequence[nn.Module] | Ensemble
+Samples = Tensor | Sequence[Tensor]
 
 
 class SharpnessError(ValueError):
@@ -49,20 +53,20 @@ class Maximum:
         return (100 * (self.loss - self.before) / (1 + self.before)).double().cpu().numpy()
 
 
-def box_sharpness(models: Sequence[nn.Module] | Ensemble, x: Tensor, y: Tensor, **options) -> NDArray[np.float64]:
+def box_sharpness(models: Networks, x: Samples, y: Samples, **options) -> NDArray[np.float64]:
     """Keskar et al.'s sharpness of each network, [K], in per cent. The options are those of ``box_maximum``."""
     return box_maximum(models, x, y, **options).sharpness()
 
 
-def ball_sharpness(models: Sequence[nn.Module] | Ensemble, x: Tensor, y: Tensor, **options) -> NDArray[np.float64]:
+def ball_sharpness(models: Networks, x: Samples, y: Samples, **options) -> NDArray[np.float64]:
     """The sharpness of Dinh et al. for each network, [K], in per cent. The options are those of ``ball_maximum``."""
     return ball_maximum(models, x, y, **options).sharpness()
 
 
 def box_maximum(
-    models: Sequence[nn.Module] | Ensemble,
-    x: Tensor,
-    y: Tensor,
+    models: Networks,
+    x: Samples,
+    y: Samples,
     *,
     epsilon: float = 1e-3,
     offset: float = 1.0,
@@ -76,7 +80,7 @@ def box_maximum(
 
     Args:
         models: K networks of one architecture, or an Ensemble of them; they are left as they were.
-        x, y: samples [n, ...] and targets [n], shared by all.
+        x, y: samples [n, ...] and targets [n], shared by all; or K of each.
         epsilon, offset: the box. The paper has epsilon 1e-3 or 5e-4 and offset 1. With offset 0 each weight
             moves in proportion to itself, which no rescaling of the weights can change (Kwon et al. 2021).
         directions: the columns of A, [P, p]; the whole space (A = 1) by default. The paper draws them at random
@@ -90,8 +94,8 @@ def box_maximum(
         loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
         generator: for the start, a random point in the inner hundredth of the box; always the same by default.
 
-    Raises SharpnessError for an unknown maximizer, a box without extent, directions of another size, and a
-    loss that is not finite at the network itself.
+    Raises SharpnessError for an unknown maximizer, a box without extent, directions of another size, not as many
+    sets of samples as networks, and a loss that is not finite at the network itself.
     """
     if maximizer not in MAXIMIZERS:
         raise SharpnessError(f"maximizer is {maximizer!r}; it must be one of: {', '.join(MAXIMIZERS)}.")
@@ -113,9 +117,9 @@ def box_maximum(
 
 
 def ball_maximum(
-    models: Sequence[nn.Module] | Ensemble,
-    x: Tensor,
-    y: Tensor,
+    models: Networks,
+    x: Samples,
+    y: Samples,
     *,
     radius: float,
     iterations: int = 30,
@@ -151,8 +155,23 @@ class _Objective:
         self.networks = [models.member(k) for k in range(len(models))] if isinstance(models, Ensemble) else list(models)
         self.ensemble, self.loss = Ensemble(self.networks), loss
         self.weights = self.ensemble.flat.detach().clone()
-        self.x, self.y = x.to(self.weights.device), y.to(self.weights.device)
+        self.x, self.y = (self._of_each(samples) for samples in (x, y))
         self.directions: Tensor | None = None
+
+    def _of_each(self, samples: Samples) -> Tensor:
+        """Each network's, [K, n, ...]; shared ones are not copied."""
+        members, device = len(self.weights), self.weights.device
+        if isinstance(samples, Tensor):
+            return samples.to(device).expand(members, *samples.shape)
+        if len(samples) != members:
+            raise SharpnessError(f"{len(samples)} sets of samples for {members} networks; give one, or one for each.")
+        return torch.stack([own.to(device) for own in samples])
+
+    def alone(self, k: int) -> _Objective:
+        """The objective of network k."""
+        objective = _Objective([self.networks[k]], self.x[k], self.y[k], self.loss)
+        objective.directions = self.directions
+        return objective
 
     def at_networks(self, like: Tensor) -> Tensor:
         """The losses [K] of the networks themselves, z = 0 of the shape of ``like``; refuses any that is not finite."""
@@ -171,11 +190,11 @@ class _Objective:
             self.ensemble.flat.copy_(self.weights + self.moved(z))
         total = torch.zeros(members, dtype=self.weights.dtype, device=self.weights.device)
         slope = torch.zeros_like(self.weights) if gradient else None
-        for x, y in zip(*(part.split(max(64, _SAMPLES // members)) for part in (self.x, self.y)), strict=True):
-            share = len(y) / len(self.y)
+        at_a_time = max(64, _SAMPLES // members)
+        for x, y in zip(self.x.split(at_a_time, dim=1), self.y.split(at_a_time, dim=1), strict=True):
+            share = y.shape[1] / self.y.shape[1]
             with torch.set_grad_enabled(gradient):
-                outputs = self.ensemble(x.expand(members, *x.shape))
-                losses = share * self.loss(outputs, y.expand(members, *y.shape))
+                losses = share * self.loss(self.ensemble(x), y)
             total += losses.detach()
             if gradient:
                 self.ensemble.backward(losses)
@@ -219,9 +238,8 @@ def _l_bfgs_b(objective: _Objective, start: Tensor, reach: Tensor, iterations: i
     """The paper's procedure: L-BFGS-B on minus the loss, within bounds, one member after another."""
     before = objective.at_networks(start)
     best, at = torch.empty_like(before), torch.empty_like(start)
-    for k, network in enumerate(objective.networks):
-        alone = _Objective([network], objective.x, objective.y, objective.loss)
-        alone.directions = objective.directions
+    for k in range(len(before)):
+        alone = objective.alone(k)
 
         def negative(z, alone=alone):
             losses, slope = alone(torch.from_numpy(z).to(start).unsqueeze(0))
