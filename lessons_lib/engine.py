@@ -10,10 +10,11 @@ Wherever a job runs it has the caller's scale, seed, device and threads, so it g
 
 from __future__ import annotations
 
+import copyreg
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,22 @@ class _Kept:
             self.store.put(key, {"result": result})
 
 
-_code = cache(code_version)
+_code = functools.cache(code_version)
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _as_sent(cached: functools._lru_cache_wrapper) -> str | tuple:
+    """A notebook's cached function as what it wraps, without its results; one of a module by its name."""
+    if cached.__module__ != "__main__" and "<locals>" not in cached.__qualname__:
+        return cached.__qualname__
+    return _cached, (cached.__wrapped__, cached.cache_parameters())
+
+
+# By itself pickle would send the name alone, and a worker has no such name.
+copyreg.pickle(functools._lru_cache_wrapper, _as_sent)
 
 
 def _told() -> dict[str, Any]:

@@ -67,6 +67,8 @@ class Fingerprints:
                 return all_of("mapping", [part for item in value.items() for part in item])
             case functools.partial():
                 return all_of("partial", (value.func, value.args, value.keywords))
+            case functools._lru_cache_wrapper():
+                return all_of("cached", [value.__wrapped__])
             case types.MethodType():
                 return all_of("method", (value.__func__, value.__self__))
             case types.CodeType():

@@ -1,5 +1,6 @@
 """Jobs for the engine's tests, run by name in processes of their own: each notes in a folder that it was begun."""
 
+import functools
 import os
 import signal
 import sys
@@ -8,6 +9,12 @@ import warnings
 from pathlib import Path
 
 import torch
+
+
+@functools.cache
+def doubled(number: int) -> int:
+    """Twice the number."""
+    return 2 * number
 
 
 def slow_square(number: int, notes: str, seconds: float = 0.3) -> dict:

@@ -3,7 +3,9 @@
 Worker processes, a Dask scheduler and its workers are real ones, killed for real.
 """
 
+import functools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -183,6 +185,19 @@ def test_workers_have_the_callers_settings(monkeypatch):
         assert (told["seed"], told["engine"]) == (5, "serial")
         assert not torch.equal(told["draw"], before["draw"])
         assert torch.equal(told["draw"], jobs.told(3)["draw"])
+
+
+def test_a_notebooks_cached_function_is_sent_and_a_modules_stays_itself():
+    @functools.lru_cache(maxsize=7)
+    def square(n):
+        return n * n
+
+    square(2)
+    assert engine.map(lambda n: (square(n), square.cache_parameters()["maxsize"]), [(2,), (3,)], over="processes") == [
+        (4, 7),
+        (9, 7),
+    ]
+    assert pickle.loads(pickle.dumps(jobs.doubled)) is jobs.doubled
 
 
 def test_a_job_that_fails_in_a_worker_raises_here(monkeypatch):

@@ -73,13 +73,16 @@ def test_different_values_have_different_fingerprints(one, other):
 
 
 NOTEBOOK = """
+from functools import cache
 from lessons_lib.fingerprint import Fingerprints
 from torch import nn
 {comment}
 width = {width}
 def inner(x): return x * {factor}
+@cache
+def kept(x): return x + {offset}
 class Net(nn.Module):
-    def forward(self, x): return inner(x)
+    def forward(self, x): return inner(kept(x))
 def build():
     return [Net(), width] if inner else build()
 print(Fingerprints().of(build, Net, lambda: build()))
@@ -87,15 +90,15 @@ print(Fingerprints().of(build, Net, lambda: build()))
 
 
 def test_a_notebooks_function_counts_as_its_code_and_what_it_reaches():
-    def told(comment="", width=3, factor=2, seed="0"):
-        code = NOTEBOOK.format(comment=comment, width=width, factor=factor)
+    def told(comment="", width=3, factor=2, offset=1, seed="0"):
+        code = NOTEBOOK.format(comment=comment, width=width, factor=factor, offset=offset)
         return subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
         ).stdout
 
     first = told()
     assert told(comment="# lines move\n\n", seed="7") == first
-    assert len({first, told(width=4), told(factor=3)}) == 3
+    assert len({first, told(width=4), told(factor=3), told(offset=2)}) == 4
 
 
 def test_what_cannot_be_told_apart_is_refused_by_name():
