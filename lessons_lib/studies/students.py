@@ -8,7 +8,7 @@ repeats the search and writes ``students.json``; ``stored`` reads it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 
@@ -56,18 +56,27 @@ class Trial:
         )  # fmt: skip
 
 
-def train(trial: Trial, dataset: Dataset, *, seeds: Sequence[int], steps: int, description: str = "students") -> Runs:
+def train(
+    trial: Trial,
+    data: Dataset | Callable[[int], Dataset],
+    *,
+    seeds: Sequence[int],
+    steps: int,
+    description: str = "students",
+) -> Runs:
     """Train one student a seed: on classes by cross-entropy, on logits (float targets) by squared error.
 
-    Adam, ``steps`` of batches of 100, rounded to whole epochs; the rate rises for a quarter of them and then
-    falls by a cosine to zero. Without the rise, one in ten students with convolutions collapses at the best rates.
+    ``data`` are what all train on, or a function that gives each seed its own. Adam, ``steps`` of batches of 100,
+    rounded to whole epochs; the rate rises for a quarter of them and then falls by a cosine to zero. Without the
+    rise, one in ten students with convolutions collapses at the best rates.
     """
-    epochs = max(1, round(steps * BATCH_SIZE / len(dataset.y_train)))
+    example = data(seeds[0]) if callable(data) else data
+    epochs = max(1, round(steps * BATCH_SIZE / len(example.y_train)))
     return fit(
-        lambda: trial.build(dataset.shape), dataset, seeds=seeds, epochs=epochs, batch_size=BATCH_SIZE, lr=trial.lr,
+        lambda: trial.build(example.shape), data, seeds=seeds, epochs=epochs, batch_size=BATCH_SIZE, lr=trial.lr,
         weight_decay=trial.weight_decay, optimizer="adam",
         schedule=warm_up(epochs / 4, cosine(epochs)), evaluate_every=epochs,
-        loss=squared_error if dataset.y_train.is_floating_point() else cross_entropy, description=description,
+        loss=squared_error if example.y_train.is_floating_point() else cross_entropy, description=description,
     )  # fmt: skip
 
 
