@@ -106,6 +106,17 @@ class Ensemble:
         """Outputs [K, B, ...] for inputs [K, B, ...] (an expanded, shared input costs no memory)."""
         return _Pass(self, training).run(self.template, "", x)
 
+    def of_each(self, samples: Tensor | Sequence[Tensor]) -> Tensor:
+        """Samples [K, n, ...] on the device: each member's own, from K tensors [n, ...], or one that all share.
+
+        What is shared is not copied. Raises ValueError for another number of tensors.
+        """
+        if isinstance(samples, Tensor):
+            return samples.to(self.flat.device).expand(len(self), *samples.shape)
+        if len(samples) != len(self):
+            raise ValueError(f"{len(samples)} sets of samples for {len(self)} networks; give one, or one for each")
+        return torch.stack([own.to(self.flat.device) for own in samples])
+
     def activations(self, x: Tensor, *, training: bool = False) -> list[Tensor]:
         """What each layer of a network that is an ``nn.Sequential`` gives, in order; the last are the outputs.
 

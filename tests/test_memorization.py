@@ -242,6 +242,9 @@ def test_members_searched_together_are_as_searched_alone():
     alone = [float(critical_sample_ratio([nets.member(k)], x, radius=0.1)) for k in range(3)]
     assert together.tolist() == pytest.approx(alone, abs=0.011)
     assert len(set(alone)) > 1
+    own = [torch.randn(100, 8, generator=gen(seed)) for seed in (5, 6, 7)]
+    alone = [float(critical_sample_ratio([nets.member(k)], own[k], radius=0.1)) for k in range(3)]
+    assert critical_sample_ratio(nets, own, radius=0.1).tolist() == pytest.approx(alone, abs=0.011)
 
 
 def test_the_ratio_grows_with_the_radius_and_refuses_none():

@@ -200,7 +200,7 @@ def test_networks_on_samples_of_their_own(trained, maximizer):
     assert not np.allclose(box_sharpness(networks, x[0], y[0], maximizer=maximizer), alone, rtol=0.1)
     balls = [ball_sharpness([n], *own, radius=0.1)[0] for n, *own in zip(networks, x, y, strict=True)]
     np.testing.assert_allclose(ball_sharpness(networks, x, y, radius=0.1), balls, rtol=1e-2)
-    with pytest.raises(SharpnessError, match="2 sets of samples for 3 networks"):
+    with pytest.raises(ValueError, match="2 sets of samples for 3 networks"):
         box_sharpness(networks, x[:2], y[:2])
 
 

@@ -169,7 +169,7 @@ def gini(values: Tensor) -> Tensor:
 
 def critical_samples(
     models: Sequence[nn.Module] | Ensemble,
-    x: Tensor,
+    x: Tensor | Sequence[Tensor],
     *,
     radius: float,
     steps: int = 10,
@@ -185,40 +185,41 @@ def critical_samples(
 
     Args:
         models: K networks of one architecture, or an Ensemble of them, taken in evaluation mode.
-        x: samples [n, ...], shared by all.
+        x: samples [n, ...], shared by all, or K such tensors: each network's own.
         radius: half the width of the box, in the units of x.
         steps: of the walk; the paper does not say how many.
         alpha, beta: in units of the radius. The paper has 0.25 and 0.2 for a radius of 0.3.
         generator: for the noise, which all networks share; always the same by default.
 
-    Raises MemorizationError for a radius or a number of steps that is not positive.
+    Raises MemorizationError for a radius or a number of steps that is not positive; ValueError for not as many sets
+    of samples as networks.
     """
     if not radius > 0 or steps < 1:
         raise MemorizationError(f"the search needs a positive radius and at least one step; got {radius=}, {steps=}.")
     ensemble = models if isinstance(models, Ensemble) else Ensemble(models)
     generator = generator or torch.Generator().manual_seed(0)
     found = []
-    for part in x.to(ensemble.flat.device).split(max(64, _SAMPLES // len(ensemble))):
+    for part in ensemble.of_each(x).split(max(64, _SAMPLES // len(ensemble)), dim=1):
         found.append(_search(ensemble, part, radius, steps, alpha * radius, beta * radius, generator))
     return torch.cat(found, dim=1)
 
 
-def _search(ensemble, x, radius, steps, alpha, beta, generator) -> Tensor:
-    start = x.detach().expand(len(ensemble), *x.shape)
+def _search(ensemble, start, radius, steps, alpha, beta, generator) -> Tensor:
+    start = start.detach()
     with torch.no_grad():
         predicted = ensemble(start).argmax(-1, keepdim=True)
-    at, found = start.clone(), torch.zeros(predicted.shape[:2], dtype=torch.bool, device=x.device)
+    at, found = start.clone(), torch.zeros(predicted.shape[:2], dtype=torch.bool, device=start.device)
     for _ in range(steps):
         at.requires_grad_()
         outputs = ensemble(at)
         found |= (outputs.argmax(-1, keepdim=True) != predicted).squeeze(-1)
         (slope,) = torch.autograd.grad(outputs.gather(-1, predicted).sum(), at)
-        noise = torch.randn(x.shape, generator=generator).to(x.device)
+        noise = torch.randn(start.shape[1:], generator=generator).to(start.device)
         at = (at.detach() - alpha * slope.sign() + beta * noise).clamp(start - radius, start + radius)
     with torch.no_grad():
         return found | (ensemble(at).argmax(-1, keepdim=True) != predicted).squeeze(-1)
 
 
-def critical_sample_ratio(models: Sequence[nn.Module] | Ensemble, x: Tensor, **options) -> Tensor:
-    """The share of ``x`` [n, ...] that is critical to each network, [K]; the options are ``critical_samples``'."""
+def critical_sample_ratio(models: Sequence[nn.Module] | Ensemble, x: Tensor | Sequence[Tensor], **options) -> Tensor:
+    """The share of the samples that is critical to each network, [K]; ``x`` and options are ``critical_samples``'."""
     return critical_samples(models, x, **options).double().mean(1)

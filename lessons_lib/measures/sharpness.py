@@ -94,8 +94,8 @@ def box_maximum(
         loss: f(outputs [K, B, ...], targets [K, B]) -> [K].
         generator: for the start, a random point in the inner hundredth of the box; always the same by default.
 
-    Raises SharpnessError for an unknown maximizer, a box without extent, directions of another size, not as many
-    sets of samples as networks, and a loss that is not finite at the network itself.
+    Raises SharpnessError for an unknown maximizer, a box without extent, directions of another size, and a
+    loss that is not finite at the network itself; ValueError for not as many sets of samples as networks.
     """
     if maximizer not in MAXIMIZERS:
         raise SharpnessError(f"maximizer is {maximizer!r}; it must be one of: {', '.join(MAXIMIZERS)}.")
@@ -155,17 +155,8 @@ class _Objective:
         self.networks = [models.member(k) for k in range(len(models))] if isinstance(models, Ensemble) else list(models)
         self.ensemble, self.loss = Ensemble(self.networks), loss
         self.weights = self.ensemble.flat.detach().clone()
-        self.x, self.y = (self._of_each(samples) for samples in (x, y))
+        self.x, self.y = self.ensemble.of_each(x), self.ensemble.of_each(y)
         self.directions: Tensor | None = None
-
-    def _of_each(self, samples: Samples) -> Tensor:
-        """Each network's, [K, n, ...]; shared ones are not copied."""
-        members, device = len(self.weights), self.weights.device
-        if isinstance(samples, Tensor):
-            return samples.to(device).expand(members, *samples.shape)
-        if len(samples) != members:
-            raise SharpnessError(f"{len(samples)} sets of samples for {members} networks; give one, or one for each.")
-        return torch.stack([own.to(device) for own in samples])
 
     def alone(self, k: int) -> _Objective:
         """The objective of network k."""
