@@ -1,4 +1,4 @@
-"""The book's commands: ``python -m lessons_lib list | run | record | store | normalize | board | new | address``."""
+"""The book's commands: ``python -m lessons_lib COMMAND``; ``--help`` lists them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--missing", action="store_true", help="leave out the runs whose verdicts are there already")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "compare",
+        help="a chapter's verdicts at several base seeds, and whether its intervals foresaw them",
+        description="Compare a chapter's stored verdicts with those of its runs at other seeds, under runs/.",
+    )
+    command.add_argument("chapters", nargs="+", metavar="CHAPTER")
+    command.set_defaults(command=_compare)
 
     command = commands.add_parser(
         "record",
@@ -180,6 +188,14 @@ def _run_one(name: str, asked: dict) -> tuple[str, int]:
     except BookError as error:  # the others are still worth running
         return f"error: {error}", 1
     return f"{_report(done, done.folder.name)}; kept in {done.folder}", 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from lessons_lib import base_seeds
+
+    for name in options.chapters:
+        print(base_seeds.text(notebooks.find(name)))
+    return 0
 
 
 def _record(options: argparse.Namespace) -> int:

@@ -48,6 +48,11 @@ def test_run_reports_and_board_reads_what_store_wrote(book, capsys):
     assert json.loads(shown) and "It is large." in shown
     assert main(["board"]) == 0
     assert "C1" in capsys.readouterr().out
+    assert main(["compare", "toy"]) == 0
+    assert capsys.readouterr().out.startswith("toy at seeds 0, 2\n  C1    ✓ ✓   F   0.00  p 1.000\n  C2    ✓ ✓\n")
+    (book / "runs" / "toy-lesson-seed2" / "verdicts.json").unlink()
+    assert main(["compare", "toy"]) == 1
+    assert "`python -m lessons_lib run toy --seed 1-4` runs it at other seeds" in capsys.readouterr().err
 
 
 def test_several_runs_are_mapped_and_one_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
