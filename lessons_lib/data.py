@@ -31,6 +31,7 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -190,11 +191,16 @@ def _mnist1d(n_train: int, n_test: int, seed: int | None) -> Source:
     return Source("MNIST-1D", train, test, n_classes=10, white=1.0, preprocess="none")
 
 
-def _digits(seed: int | None) -> Source:
+@cache  # a table of text, which takes as long to read as a small network to train for an epoch
+def _digits_table() -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
-    x, y = torch.from_numpy(images).reshape(-1, 1, 8, 8), torch.from_numpy(labels).long()
+    return torch.from_numpy(images).reshape(-1, 1, 8, 8), torch.from_numpy(labels).long()
+
+
+def _digits(seed: int | None) -> Source:
+    x, y = _digits_table()
     order = torch.randperm(len(y), generator=torch_generator("digits", "split", base=seed))
     train, test = (Split.in_memory(x[part], y[part]) for part in (order[:1200], order[1200:]))
     return Source("digits", train, test, n_classes=10, white=16.0)

@@ -50,7 +50,7 @@ def _fill(shape: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 def closedness(images: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Of each image [n, h, w], the share of its morphological closing (3 x 3) that is set; 1 without holes."""
-    closed = np.stack([ndimage.binary_closing(np.pad(image, 1), np.ones((3, 3)))[1:-1, 1:-1] for image in images])
+    closed = ndimage.binary_closing(np.pad(images, ((0, 0), (1, 1), (1, 1))), np.ones((1, 3, 3)))[:, 1:-1, 1:-1]
     return images.sum((1, 2)) / (closed | images).sum((1, 2))
 
 
