@@ -74,8 +74,8 @@ def test_lines_end_at_the_borders_of_boxes_and_boxes_lead_to_pages():
 
 def test_reading_takes_longer_with_more_words_figures_and_code():
     words = new_markdown_cell("word " * 1_800)
-    figure = new_code_cell("", metadata={"mystnb": {"figure": {"name": "f"}}})
+    figures = [new_code_cell("", metadata={"mystnb": {"figure": {"name": "f"}}}) for _ in range(20)]
     code, folded = new_code_cell("x = 1\n" * 120), new_code_cell("x = 1\n" * 120, metadata={"tags": ["hide-input"]})
     times = [concept_map.minutes(new_notebook(cells=cells)) for cells in ([words], [words, folded], [words, code])]
-    assert times == [10, 10, 20] and concept_map.minutes(new_notebook(cells=[words] + 20 * [figure])) == 25
+    assert times == [10, 10, 20] and concept_map.minutes(new_notebook(cells=[words, *figures])) == 25
     assert concept_map.minutes(new_notebook()) == 5
