@@ -7,7 +7,6 @@ its F is the variance of the runs' means over the one that the values within run
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import f_oneway
 
-from lessons_lib import notebooks
+from lessons_lib import notebooks, records
 from lessons_lib.claims import SYMBOLS
 from lessons_lib.notebooks import BookError, Chapter
 
@@ -40,14 +39,14 @@ class Comparison:
 def runs(chapter: Chapter, book: Path | None = None) -> dict[int, dict]:
     """Records of a chapter's runs at lesson scale with its own parameters, by base seed: the stored one, and runs/.
 
-    Raises BookError where there are fewer than two.
+    Raises BookError where there are fewer than two, and for a file that is not JSON.
     """
     book = book or notebooks.root()
     stored = notebooks.record(notebooks.read(chapter.path))
     found = {0: stored} if stored else {}
     for path in sorted(book.glob(f"runs/{chapter.name}-lesson-seed*/verdicts.json")):
         if seed := re.fullmatch(r".*-seed(\d+)", path.parent.name):
-            found[int(seed[1])] = json.loads(path.read_text(encoding="utf-8"))
+            found[int(seed[1])] = records._parse(path)
     if len(found) < 2:
         raise BookError(
             f"there is nothing to compare {chapter.name} with; `python -m lessons_lib run {chapter.name} --seed 1-4` "
@@ -56,9 +55,9 @@ def runs(chapter: Chapter, book: Path | None = None) -> dict[int, dict]:
     return dict(sorted(found.items()))
 
 
-def compare(records: Mapping[int, Mapping]) -> list[Comparison]:
-    """Every claim that all of these records have under one rule."""
-    rows = [{row["id"]: row for row in record["claims"]} for record in records.values()]
+def compare(found: Mapping[int, Mapping]) -> list[Comparison]:
+    """Every claim that all of these records, by base seed, have under one rule."""
+    rows = [{row["id"]: row for row in record["claims"]} for record in found.values()]
     result = []
     for claim, first in rows[0].items():
         same = [row[claim] for row in rows if claim in row and row[claim]["rule"] == first["rule"]]
@@ -77,9 +76,9 @@ def _variance(rows: list[Mapping]) -> tuple[float, float]:
 
 def text(chapter: Chapter, book: Path | None = None) -> str:
     """The comparison as a table for a terminal. Raises BookError as ``runs`` does."""
-    records = runs(chapter, book)
-    compared = compare(records)
-    lines = [f"{chapter.name} at seeds {', '.join(map(str, records))}"]
+    found = runs(chapter, book)
+    compared = compare(found)
+    lines = [f"{chapter.name} at seeds {', '.join(map(str, found))}"]
     for each in compared:
         symbols = " ".join(SYMBOLS[verdict] for verdict in each.verdicts)
         told = "" if np.isnan(each.f) else f"F {each.f:6.2f}  p {each.p:.3f}"

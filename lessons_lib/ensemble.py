@@ -19,6 +19,8 @@ from torch.func import functional_call
 
 from lessons_lib.models import Branches
 
+Samples = Tensor | Sequence[Tensor]  # shared by all networks, [n, ...], or of each its own
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 # Layers that treat every channel alike and on its own: members may lie side by side as channels.
@@ -106,7 +108,7 @@ class Ensemble:
         """Outputs [K, B, ...] for inputs [K, B, ...] (an expanded, shared input costs no memory)."""
         return _Pass(self, training).run(self.template, "", x)
 
-    def of_each(self, samples: Tensor | Sequence[Tensor]) -> Tensor:
+    def of_each(self, samples: Samples) -> Tensor:
         """Samples [K, n, ...] on the device: each member's own, from K tensors [n, ...], or one that all share.
 
         What is shared is not copied. Raises ValueError for another number of tensors.

@@ -7,7 +7,7 @@ from lessons_lib.base_seeds import compare
 from lessons_lib.claims import Claim, Claims, above, equal
 
 
-def record(values, log=False, exact=False):
+def record(values, log=False):
     claims = Claims(
         "toy",
         Claim("C1", "A.", paper="", quantity="", holds=above(0.5), null=0, log=log),

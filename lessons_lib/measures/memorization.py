@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lessons_lib.ensemble import Ensemble
+from lessons_lib.ensemble import Ensemble, Samples
 from lessons_lib.training import Loss, cross_entropy
 
 # Samples at a time, over all members, as when training evaluates: larger pieces fall out of the cache.
@@ -169,7 +169,7 @@ def gini(values: Tensor) -> Tensor:
 
 def critical_samples(
     models: Sequence[nn.Module] | Ensemble,
-    x: Tensor | Sequence[Tensor],
+    x: Samples,
     *,
     radius: float,
     steps: int = 10,
@@ -220,6 +220,6 @@ def _search(ensemble, start, radius, steps, alpha, beta, generator) -> Tensor:
         return found | (ensemble(at).argmax(-1, keepdim=True) != predicted).squeeze(-1)
 
 
-def critical_sample_ratio(models: Sequence[nn.Module] | Ensemble, x: Tensor | Sequence[Tensor], **options) -> Tensor:
+def critical_sample_ratio(models: Sequence[nn.Module] | Ensemble, x: Samples, **options) -> Tensor:
     """The share of the samples that is critical to each network, [K]; ``x`` and options are ``critical_samples``'."""
     return critical_samples(models, x, **options).double().mean(1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from lessons_lib.ensemble import Ensemble
+from lessons_lib.ensemble import Ensemble, Samples
 from lessons_lib.training import Loss, cross_entropy
 
 # Samples at a time, over all members, as when training evaluates: larger pieces fall out of the cache.
@@ -29,7 +29,6 @@ _SAMPLES = 4_096
 MAXIMIZERS = ("corner", "l-bfgs-b")
 
 Networks = Sequence[nn.Module] | Ensemble
-Samples = Tensor | Sequence[Tensor]
 
 
 class SharpnessError(ValueError):
