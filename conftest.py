@@ -30,8 +30,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first: started late, it would leave one process waiting for the other."""
-    items.sort(key=lambda item: item.path.name != "test_site.py")
+    """Long files first: started late, one would leave a process waiting for the other."""
+    items.sort(key=lambda item: (item.path.name != "test_site.py", item.path.suffix != ".ipynb"))
 
 
 def pytest_itemcollected(item):

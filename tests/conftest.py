@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import threading
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import toys
 import yaml
+from filelock import FileLock
 from nbclient import NotebookClient
-from sites import PREFIX, TOY, Quiet, add_to_contents, build, copy_book, settle
+from sites import PREFIX, TOY, Quiet, Site, add_to_contents, build, copy_book, settle
 
 from lessons_lib import notebooks
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The book with a toy chapter, listed in the course's table and in the table of contents."""
-    source = copy_book(tmp_path_factory.mktemp("site"), chapters=True)
+    """The book with a toy chapter, listed in the course's table and in the table of contents.
+
+    The first of the processes that run tests builds it, for all of them.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    built = shared / "site.json"
+    with FileLock(shared / "site.lock"):
+        if not built.exists():
+            made = site_with_toy(tmp_path_factory.mktemp("site"))
+            built.write_text(json.dumps({"source": str(made.source), "seconds": made.seconds}))
+    known = json.loads(built.read_text())
+    return Site(Path(known["source"]), known["seconds"])
+
+
+def site_with_toy(folder: Path) -> Site:
+    source = copy_book(folder, chapters=True)
     toy = toys.notebook(toys.PAGE)
     NotebookClient(toy, timeout=60, kernel_name="python3").execute()
     notebooks.write(toy, source / f"{TOY}.ipynb")
@@ -86,7 +104,7 @@ def visit(browser, base):
             "request",
             lambda request: None if request.url.startswith((base, "data:", "blob:")) else note(request.url),
         )
-        page.goto(base + name, wait_until="networkidle")
+        page.goto(base + name, wait_until="load")
         if scripts:
             settle(page)
         return page

@@ -25,8 +25,11 @@ class Site:
     """A built site: its source, its pages and what building it took."""
 
     source: Path
-    html: Path
     seconds: float
+
+    @property
+    def html(self) -> Path:
+        return self.source / "_build" / "html"
 
     @property
     def pages(self) -> list[Path]:
@@ -71,7 +74,7 @@ def build(source: Path) -> Site:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     lines = [line for line in done.stderr.splitlines() if re.search("WARNING|ERROR|Error", line)]
     assert done.returncode == 0, "\n".join(lines) or done.stdout[-3000:] + done.stderr[-3000:]
-    return Site(source, source / "_build" / "html", time.monotonic() - start)
+    return Site(source, time.monotonic() - start)
 
 
 class Page(HTMLParser):
@@ -114,8 +117,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def settle(page) -> None:
-    """Wait until the page's widgets and mathematics are there, where it has any."""
-    if page.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
-        page.wait_for_selector(".jupyter-widgets img", state="visible")
-    if page.locator(".math").count():
-        page.wait_for_selector("mjx-container", state="attached")
+    """Wait until the page is there with its mathematics and all its widgets, and not one that leads to another."""
+    page.wait_for_function("!document.querySelector('meta[http-equiv=refresh]')")
+    page.wait_for_load_state("load")
+    page.evaluate("window.MathJax?.startup.promise.then(() => null)")
+    page.wait_for_function(
+        """() => document.querySelectorAll("script[type='application/vnd.jupyter.widget-view+json']").length ===
+        [...document.querySelectorAll(".explore")]
+        .filter(widget => [...widget.querySelectorAll("[aria-live] img")].some(e => e.checkVisibility())).length"""
+    )

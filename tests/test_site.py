@@ -196,15 +196,19 @@ def test_the_book_builds_without_any_chapter_and_a_new_one_appears_in_every_tabl
 # --------------------------------------------------------------------------------- the site in a browser
 
 
-# Contrast takes seconds a page, text by text; of what looks alike, the first few stand for all.
-THIN = """() => {
-  const seen = {};
+# axe takes seconds a page, element by element; of what looks alike, the first few stand for all.
+FEWER = """const seen = {};
   const again = kind => seen[kind] || !(seen[kind] = true);
-  const each = (what, act) => document.querySelectorAll(what).forEach(act);
-  each("mjx-container", e => again(e.parentElement.className) && e.remove());
+  const each = (what, act) => document.querySelectorAll(what).forEach(act);"""
+LESS_CODE = f"""() => {{
+  {FEWER}
   each("pre span[class]", e => again(e.className) && e.replaceWith(...e.childNodes));
   each("pre > span[id]", e => e.replaceWith(...e.childNodes));
-}"""
+}}"""
+LESS_MATHEMATICS = f"""() => {{
+  {FEWER}
+  each("mjx-container", e => again(e.parentElement.className) && e.remove());
+}}"""
 WHOLE = "for (const [node, text] of window.emptied) node.data = text;"
 SPARSE = """() => {
   const seen = {}, again = [], looks = new Map([[null, ["", 1]]]);
@@ -236,14 +240,15 @@ def violations(page) -> list[str]:
     import axe_playwright_python
 
     page.add_script_tag(path=Path(axe_playwright_python.__file__).parent / "axe.min.js")
+    page.add_style_tag(content="* { transition: none !important }")  # or each change of mode takes half a second
+    page.evaluate(LESS_CODE)
     # Preloading would fetch style sheets again, by addresses that are wrong for those that import others.
     run = "options => axe.run(document, {resultTypes: ['violations'], preload: false, ...options})"
     found = page.evaluate(run, {"rules": {"color-contrast": {"enabled": False}}})["violations"]
-    page.evaluate(THIN)
+    page.evaluate(LESS_MATHEMATICS)
     for mode in ("light", "dark"):
         page.emulate_media(color_scheme=mode)
         page.wait_for_function("mode => document.documentElement.dataset.theme === mode", arg=mode)
-        page.evaluate("Promise.all(document.getAnimations().map(animation => animation.finished))")
         page.evaluate(SPARSE)
         found += page.evaluate(run, {"runOnly": ["color-contrast"]})["violations"]
         page.evaluate(WHOLE)
