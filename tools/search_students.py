@@ -1,10 +1,11 @@
-"""Search the hyper-parameters of the students in the chapter deep-and-convolutional: equally many trials for each.
+"""Search the hyper-parameters of teacher and students in the chapter deep-and-convolutional: equally many trials each.
 
     pip install optuna
-    python tools/search_students.py            every cell, on two processes, some 15 minutes on two cores
+    python tools/search_students.py            every cell, on two processes, some 20 minutes on two cores
     python tools/search_students.py --trials 5 a taste, which is printed and not stored
 
-Each kind of student (convolutions, hidden layers, weights, targets) has a search of its own by optuna's
+The teacher is searched first, on labels, and the best one teaches the students of the search. Each kind of
+student (convolutions, hidden layers, weights, targets) has a search of its own by optuna's
 tree-structured Parzen estimator, judged by the worse of two seeds, so that no rate is chosen that sometimes
 fails, on signals that neither the students nor the chapter see. The result goes to
 lessons_lib/studies/students.json, which the chapter reads.
@@ -29,8 +30,8 @@ BUDGETS = (2_500, 10_000, 40_000)
 MIDDLE = 10_000
 N_LABELLED, N_TRANSFER, N_VALIDATION = 2_500, 5_000, 1_000
 STEPS = 500
-TEACHER = Trial(n_conv=3, n_hidden=1, budget=20_000, channels=20, lr=0.01, weight_decay=0.0, dropout=0.0)
-RANGES = {"lr": (1e-3, 3e-2), "weight_decay": (1e-6, 1e-2), "dropout": (0.0, 0.4), "channels": (4, 20)}
+TEACHER = Cell(n_conv=3, n_hidden=None, budget=20_000, targets="labels")
+RANGES = {"lr": (1e-3, 1e-1), "weight_decay": (1e-6, 1e-2), "dropout": (0.0, 0.4), "channels": (4, 32)}
 BASE = 20_171  # the search draws from a seed of its own, whatever LESSONS_SEED is
 
 
@@ -76,16 +77,20 @@ def search(cell: Cell, n_trials: int, sets: dict) -> list[Trial]:
     return [replace(trial, weight_decay=_short(trial.weight_decay)) for trial in made]
 
 
-def prepare() -> dict:
-    """The data of both kinds of targets; the teacher is an ensemble of four, trained on the labelled signals."""
+def prepare(n_trials: int) -> tuple[dict, list[Trial]]:
+    """The data of both kinds of targets, and the teacher's trials.
+
+    The teacher is an ensemble of four networks of the best trial, trained on the labelled signals.
+    """
     whole = data.load("mnist1d", n_train=N_TRANSFER, n_test=N_VALIDATION, seed=seed_for("data", base=BASE) % 2**32)
     labelled = replace(whole, x_train=whole.x_train[:N_LABELLED], y_train=whole.y_train[:N_LABELLED])
+    tried = search(TEACHER, n_trials, {"labels": labelled})
     own = seeds(4, "teacher", base=BASE)
-    runs = students.train(TEACHER, labelled, seeds=own, steps=STEPS)
+    runs = students.train(students.best(tried), labelled, seeds=own, steps=STEPS)
     said = students.standardized(students.logits([runs.model("all", seed) for seed in own], whole.x_train).mean(0))
     # Only the inputs of the test set enter the training of a student on logits.
     logits = replace(whole, y_train=said, x_test=whole.x_test[:10], y_test=said[:10])
-    return {"labels": labelled, "logits": logits}
+    return {"labels": labelled, "logits": logits}, tried
 
 
 def _short(value: float) -> float:
@@ -97,7 +102,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=None, help="trials a cell; nothing is stored if given")
     n_trials = (chosen := parser.parse_args().trials) or 25
-    kinds, sets = cells(), prepare()
+    kinds = cells()
+    sets, teacher = prepare(n_trials)
     found = joblib.Parallel(n_jobs=2)(joblib.delayed(search)(cell, n_trials, sets) for cell in kinds)
     if chosen:
         return
@@ -109,7 +115,7 @@ def main() -> None:
         "sampler": f"optuna {optuna.__version__}, TPESampler",
     }  # fmt: skip
     path = Path(students.__file__).with_name("students.json")
-    record = students.as_record(dict(zip(kinds, found, strict=True)), settings)
+    record = students.as_record({TEACHER: teacher} | dict(zip(kinds, found, strict=True)), settings)
     # One line a trial: a search repeated shows in a diff what changed.
     text = json.dumps(record, indent=1).replace("\n     ", " ").replace("\n    }", " }")
     path.write_text(text + "\n", encoding="utf-8")
