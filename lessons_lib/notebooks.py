@@ -181,15 +181,20 @@ def store(chapter: Chapter, *, book: Path | None = None) -> Run:
 def inject(notebook: NotebookNode, parameters: Mapping[str, object], name: str):
     """Assign ``parameters`` anew in a cell of their own, right after the one tagged ``parameters``, in place.
 
-    Raises BookError where there is no such cell, or where it does not assign one of the names.
+    Raises BookError where there is no such cell, where it does not assign one of the names, and for numbers of seeds
+    that are too few for an interval: a chapter would find that out only after its trainings.
     """
     from nbformat.v4 import new_code_cell
+
+    from lessons_lib.claims import MIN_SEEDS
 
     tagged = [index for index, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise BookError(f"{name} has {len(tagged)} cells tagged 'parameters'; to set its parameters it takes one.")
     known = assigned(notebook.cells[tagged[0]].source)
-    for parameter in parameters:
+    for parameter, value in parameters.items():
+        if re.fullmatch(r"n_(.*_)?seeds(_.*)?", parameter) and isinstance(value, int) and value < MIN_SEEDS:
+            raise BookError(f"{name} cannot run with {parameter}={value}: its claims need at least {MIN_SEEDS} seeds.")
         if parameter not in known:
             close = difflib.get_close_matches(parameter, known, n=1)
             guess = f" Did you mean {close[0]}?" if close else ""

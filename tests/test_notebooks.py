@@ -272,6 +272,17 @@ def test_runs_with_other_parameters_have_other_folders():
     assert all(re.fullmatch(r"[\w.=+-]{0,60}", name) for name in names)
 
 
+@pytest.mark.parametrize("name", ["n_seeds", "n_image_seeds", "n_seeds_hard"])
+def test_too_few_seeds_are_refused_before_anything_runs(tmp_path, name):
+    made = small(f"{name} = 10")
+    made.cells[1].metadata["tags"] = ["parameters"]
+    chapter, book = notebooks.find("small", toys.make_book(tmp_path, small=made)), tmp_path
+    with pytest.raises(BookError, match=rf"small cannot run with {name}=4: its claims need at least 5 seeds"):
+        notebooks.run(chapter, book=book, parameters={name: 4})
+    assert not (book / "runs").exists()
+    assert notebooks.run(chapter, book=book, parameters={name: 5}).notebook.cells[2].source == f"{name} = 5"
+
+
 def test_parameters_that_are_not_there_are_refused_with_those_that_are(tmp_path):
     book = toys.make_book(tmp_path, small=parametrized(), bare=small("1"))
     with pytest.raises(BookError, match="no parameter 'n_trian'. Did you mean n_train. It has: n_train, width"):

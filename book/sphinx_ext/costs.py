@@ -84,7 +84,8 @@ class Run(FromResults):
         rounds = sorted({comparison["rounds"] for _, comparison, _ in ratios(found)})
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         load = found["load"]
-        busy = f"While that ran, {load:g} process{'' if load == 1 else 'es'} on average wanted a core. " if load is not None else ""
+        others = "process" if load == 1 else "processes"
+        busy = f"While that ran, {load:g} {others} on average wanted a core. " if load is not None else ""
         said = (
             f"Measured on {day.day} {day:%B %Y} on {found['hardware']}, on {found['threads']} thread, each variant "
             f"{' or '.join(map(str, rounds))} times by turns after one run that does not count. {busy}"
