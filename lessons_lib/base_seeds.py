@@ -46,7 +46,7 @@ def runs(chapter: Chapter, book: Path | None = None) -> dict[int, dict]:
     found = {0: stored} if stored else {}
     for path in sorted(book.glob(f"runs/{chapter.name}-lesson-seed*/verdicts.json")):
         if seed := re.fullmatch(r".*-seed(\d+)", path.parent.name):
-            found[int(seed[1])] = records._parse(path)
+            found[int(seed[1])] = records.parse(path)
     if len(found) < 2:
         raise BookError(
             f"there is nothing to compare {chapter.name} with; `python -m lessons_lib run {chapter.name} --seed 1-4` "

@@ -193,12 +193,12 @@ def inject(notebook: NotebookNode, parameters: Mapping[str, object], name: str):
         raise BookError(f"{name} has {len(tagged)} cells tagged 'parameters'; to set its parameters it takes one.")
     known = assigned(notebook.cells[tagged[0]].source)
     for parameter, value in parameters.items():
-        if re.fullmatch(r"n_(.*_)?seeds(_.*)?", parameter) and isinstance(value, int) and value < MIN_SEEDS:
-            raise BookError(f"{name} cannot run with {parameter}={value}: its claims need at least {MIN_SEEDS} seeds.")
         if parameter not in known:
             close = difflib.get_close_matches(parameter, known, n=1)
             guess = f" Did you mean {close[0]}?" if close else ""
             raise BookError(f"{name} has no parameter {parameter!r}.{guess} It has: {', '.join(known)}.")
+        if re.fullmatch(r"n_(.*_)?seeds(_.*)?", parameter) and isinstance(value, int) and value < MIN_SEEDS:
+            raise BookError(f"{name} cannot run with {parameter}={value}: its claims need at least {MIN_SEEDS} seeds.")
     source = "\n".join(f"{parameter} = {value!r}" for parameter, value in parameters.items())
     notebook.cells.insert(tagged[0] + 1, new_code_cell(source, metadata={"tags": [INJECTED]}))
 

@@ -189,7 +189,7 @@ def of(chapter: str, chapter_rows: Sequence[Mapping], book: Path) -> tuple[Recor
     found = []
     for path in sorted((book / FOLDER).glob("*.json")):
         try:
-            run = _parse(path)
+            run = parse(path)
             if not isinstance(run, dict) or "chapter" not in run:
                 raise BookError("it lacks 'chapter'")
         except BookError as error:  # whose it is, only its name can tell
@@ -208,7 +208,9 @@ def _broken(path: Path, error: BookError) -> Record:
     return Record(path.stem, {}, {}, f"{FOLDER}/{path.name} is no valid record: {error}.")
 
 
-def _parse(path: Path) -> object:
+def parse(path: Path) -> object:
+    """What a file of JSON holds. Raises BookError for any other, and for NaN, which JSON does not have."""
+
     def refuse(constant: str):
         raise ValueError(f"{constant} is no JSON")
 
@@ -251,7 +253,7 @@ def _finished(folder: Path) -> dict:
     for name in ("verdicts.json", "notebook.ipynb"):
         if not (folder / name).is_file():
             raise BookError(f"it has no {name}, which a finished run leaves")
-    run, notebook = _parse(folder / "verdicts.json"), notebooks.read(folder / "notebook.ipynb")
+    run, notebook = parse(folder / "verdicts.json"), notebooks.read(folder / "notebook.ipynb")
     _has("verdicts.json", run, FIELDS)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     if any(cell.execution_count is None for cell in cells):

@@ -104,7 +104,7 @@ def visit(browser, base):
             "request",
             lambda request: None if request.url.startswith((base, "data:", "blob:")) else note(request.url),
         )
-        page.goto(base + name, wait_until="load")
+        page.goto(base + name)
         if scripts:
             settle(page)
         return page
