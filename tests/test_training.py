@@ -444,6 +444,15 @@ def test_activations_are_what_each_layer_gives():
             torch.testing.assert_close(given[k], z)
 
 
+def test_a_lone_network_on_one_channel_has_its_channels_last_too():
+    # A pooling over channels that are not last in memory takes five times as long.
+    net = lambda: nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))  # noqa: E731
+    lone, x = Ensemble.from_seeds(net, [0]), torch.randn(1, 5, 1, 8, 8)
+    for out in lone.activations(x):
+        assert out[0].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out[0], lone.member(0)(x[0]))
+
+
 def test_what_does_not_fit_into_memory_is_trained_pass_by_pass(monkeypatch):
     def final():
         passes.clear()

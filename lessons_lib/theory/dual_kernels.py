@@ -208,8 +208,9 @@ def random_features(skeleton: Skeleton, x: Tensor, width: int, generator: torch.
         parts += [(layers[c - skeleton.inputs], width) for c in children if c >= skeleton.inputs]
         total = 0
         for values, fan in parts:
-            weight = torch.randn(values.shape[1], width, generator=generator, dtype=x.dtype)
-            total = total + values @ (weight / math.sqrt(fan * len(children))).to(x.device)
+            # In single precision, as random as in double, they are drawn three times as fast.
+            weight = torch.randn(values.shape[1], width, generator=generator).to(x)
+            total = total + values @ (weight / math.sqrt(fan * len(children)))
         layers.append(ACTIVATIONS[name].function(total))
     return layers[-1]
 
