@@ -182,7 +182,8 @@ def inject(notebook: NotebookNode, parameters: Mapping[str, object], name: str):
     """Assign ``parameters`` anew in a cell of their own, right after the one tagged ``parameters``, in place.
 
     Raises BookError where there is no such cell, where it does not assign one of the names, and for numbers of seeds
-    that are too few for an interval: a chapter would find that out only after its trainings.
+    (``n_seeds``, ``n_seeds_conv``, ``n_image_seeds``) that are too few for an interval: a chapter would find that out
+    only after its trainings.
     """
     from nbformat.v4 import new_code_cell
 
