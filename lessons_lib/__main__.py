@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a chapter's verdicts at several base seeds, and whether its intervals foresaw them",
         description="Compare a chapter's stored verdicts with those of its runs at other seeds, under runs/.",
     )
+    command.add_argument("--keep", action="store_true", help="keep what those runs measured, for the chapter's page")
     command.add_argument("chapters", nargs="+", metavar="CHAPTER")
     command.set_defaults(command=_compare)
 
@@ -191,10 +192,12 @@ def _run_one(name: str, asked: dict) -> tuple[str, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from lessons_lib import base_seeds
+    from lessons_lib import base_seeds, other_seeds
 
     for name in options.chapters:
         print(base_seeds.text(notebooks.find(name)))
+        if options.keep:
+            print(f"kept in {other_seeds.keep(notebooks.find(name))}")
     return 0
 
 

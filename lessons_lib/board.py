@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from lessons_lib import notebooks, records
+from lessons_lib import notebooks, other_seeds, records
 from lessons_lib.claims import EVIDENCE, SYMBOLS, ClaimError, Result, _number, decide
 
 VERDICTS = tuple(SYMBOLS)
@@ -28,7 +28,8 @@ class Chapter:
     """One chapter's notebook and what became of its claims.
 
     ``results`` is empty where ``problem`` says why there are none. ``part`` is the folder under ``book/``,
-    ``stem`` the file's name without its suffix, ``path`` the notebook, ``records`` its recorded runs.
+    ``stem`` the file's name without its suffix, ``path`` the notebook, ``records`` its recorded runs, ``repeats`` its
+    runs at other base seeds; none where ``repeats_problem`` says what is wrong with their file.
     """
 
     part: str
@@ -39,6 +40,8 @@ class Chapter:
     scale: str = ""
     problem: str = ""
     records: tuple[records.Record, ...] = ()
+    repeats: tuple[other_seeds.Repeat, ...] = ()
+    repeats_problem: str = ""
 
     def begun(self, result: Result) -> str:
         """What a statement that begins with "..." goes on with: the statements before it; else empty."""
@@ -85,13 +88,18 @@ def chapters(book: Path | None = None) -> list[Chapter]:
     """The chapters that exist, in the course's order, with their recorded runs."""
     book = book or notebooks.root()
     files = dict.fromkeys(row["file"] for part in course(book) for row in part["rows"])
-    return [with_records(read_chapter(path), book) for file in files if (path := book / "book" / file).is_file()]
+    return [with_runs(read_chapter(path), book) for file in files if (path := book / "book" / file).is_file()]
 
 
-def with_records(chapter: Chapter, book: Path) -> Chapter:
-    """The chapter with its recorded runs; one whose own verdicts cannot be read has none."""
-    rows = [result.record() for result in chapter.results]
-    return replace(chapter, records=records.of(chapter.stem, rows, book) if rows else ())
+def with_runs(chapter: Chapter, book: Path) -> Chapter:
+    """The chapter with its recorded runs and those at other seeds; one whose own verdicts cannot be read has none."""
+    if not (rows := [result.record() for result in chapter.results]):
+        return chapter
+    chapter = replace(chapter, records=records.of(chapter.stem, rows, book))
+    try:
+        return replace(chapter, repeats=other_seeds.of(chapter.stem, rows, book))
+    except notebooks.BookError as error:
+        return replace(chapter, repeats_problem=str(error))
 
 
 def read_chapter(path: Path) -> Chapter:
@@ -140,6 +148,11 @@ def measured(result: Result) -> str:
     return f"{numbers(result)}{cases}, {EVIDENCE[result.claim.evidence]}"
 
 
+def steadiness(found: list[Chapter]) -> other_seeds.Steadiness:
+    """How often another base seed gave the stored verdict, over all chapters."""
+    return sum((other_seeds.steadiness(each.results, each.repeats) for each in found), other_seeds.Steadiness())
+
+
 def tally(found: list[Chapter]) -> Counter:
     """How many claims came to each verdict, over all chapters."""
     return Counter({verdict: sum(chapter.count(verdict) for chapter in found) for verdict in VERDICTS})
@@ -158,10 +171,13 @@ def text(book: Path | None = None) -> str:
             head = f"  {SYMBOLS[result.verdict]} {result.claim.id:<{width}}  {result.verdict:<9}"
             lines.append(f"{head}  {result.claim.statement}")
             lines.append(f"{'':{width + 17}}{measured(result)}; holds when {result.claim.holds}")
+            if told := other_seeds.told(result, chapter.repeats):
+                lines.append(f"{'':{width + 17}}{told}")
             for record, larger in chapter.recorded(result.claim.id):
                 head = f"{'':{width + 5}}{SYMBOLS[larger.verdict]} {larger.verdict:<9}"
                 lines.append(f"{head} {measured(larger)}; recorded in {record.name}")
         lines += [f"  ! {record.problem}" for record in chapter.records if record.problem]
+        lines += [f"  ! {chapter.repeats_problem}"] * bool(chapter.repeats_problem)
         lines.append("")
     counts = ", ".join(f"{number} {verdict}" for verdict, number in tally(found).items())
     lines.append(f"{size(found)}: {counts}")
@@ -187,7 +203,8 @@ def as_json(book: Path | None = None) -> list[dict]:
 def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict]:
     """Every claim of the chapters as one flat row each; ``link(chapter, id)`` is the address of a claim's result.
 
-    What recorded runs say of it is in the row's ``recorded``, where there are any.
+    What recorded runs say of it is in the row's ``recorded``, and the verdicts at other base seeds in ``other_seeds``,
+    where there are any.
     """
     rows = []
     for chapter, result in ((each, result) for each in found for result in each.results):
@@ -198,6 +215,8 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
         row["link"] = link(chapter, result.claim.id)
         if recorded := [_recorded(*pair) for pair in chapter.recorded(result.claim.id)]:
             row["recorded"] = recorded
+        if chapter.repeats and result.claim.evidence == "measurement":
+            row["other_seeds"] = {str(each.seed): each.results[result.claim.id].verdict for each in chapter.repeats}
         rows.append(row)
     return rows
 

@@ -122,16 +122,16 @@ def check(run: object, chapter_rows: Sequence[Mapping]) -> dict[str, Result]:
     Raises BookError with the first thing that is wrong: a part that is missing or of another kind, a claim that the
     chapter does not have, or decides by another rule, a verdict or mean at odds with its values, a path.
     """
-    _has("it", run, FIELDS)
+    has("it", run, FIELDS)
     for row in run["data"]:
-        _has("a row of its data", row, DATA)
+        has("a row of its data", row, DATA)
     if run["scale"] == "lesson" and not run["parameters"]:
         raise BookError("it is at lesson scale with nothing set: the chapter's stored verdicts are that run")
     if not re.fullmatch("[0-9a-f]{40}", run["commit"]):
         raise BookError(f"{run['commit']!r} is no git commit")
     known, results = {row["id"]: row for row in chapter_rows}, {}
     for row in run["claims"]:
-        _has("a claim", row, {"id": str, "values": list, "verdict": str, "note": str})
+        has("a claim", row, {"id": str, "values": list, "verdict": str, "note": str})
         name = row["id"]
         if name not in known:
             raise BookError(f"{run['chapter']} has no claim {name}")
@@ -154,7 +154,8 @@ def check(run: object, chapter_rows: Sequence[Mapping]) -> dict[str, Result]:
     return results
 
 
-def _has(what: str, given: object, fields: Mapping[str, type | tuple[type, ...]]) -> None:
+def has(what: str, given: object, fields: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Raise BookError, with ``what`` it is, unless ``given`` has these fields, each of its kind."""
     if not isinstance(given, dict):
         raise BookError(f"{what} is {type(given).__name__}, not an object")
     for name, kind in fields.items():
@@ -244,7 +245,7 @@ def keep(folder: Path, book: Path | None = None) -> Path:
     kept["claims"] = [row | {"note": ""} for row in run["claims"]]
     path = book / FOLDER / f"{name_of(run)}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(_dump(kept), encoding="utf-8")
+    path.write_text(dump(kept), encoding="utf-8")
     return path
 
 
@@ -254,7 +255,7 @@ def _finished(folder: Path) -> dict:
         if not (folder / name).is_file():
             raise BookError(f"it has no {name}, which a finished run leaves")
     run, notebook = parse(folder / "verdicts.json"), notebooks.read(folder / "notebook.ipynb")
-    _has("verdicts.json", run, FIELDS)
+    has("verdicts.json", run, FIELDS)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     if any(cell.execution_count is None for cell in cells):
         raise BookError("its notebook did not run to the end")
@@ -280,7 +281,7 @@ def name_of(run: Mapping) -> str:
     return "-".join(parts)
 
 
-def _dump(kept: dict) -> str:
+def dump(kept: dict) -> str:
     """JSON with a list of numbers on one line."""
     text = json.dumps(kept, indent=1, ensure_ascii=False, allow_nan=False)
     return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"

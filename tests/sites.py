@@ -44,9 +44,10 @@ def copy_book(folder: Path, *, chapters: bool) -> Path:
     """The book's source in ``folder``, with or without its chapters."""
     ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", *(() if chapters else ("*.ipynb",)))
     shutil.copytree(ROOT / "book", folder / "book", ignore=ignored)
-    (folder / "records").mkdir()
-    for record in (ROOT / "records").glob("*.json") if chapters else ():
-        shutil.copy(record, folder / "records")
+    if chapters:
+        shutil.copytree(ROOT / "records", folder / "records")
+    else:
+        (folder / "records").mkdir()
     shutil.copy(ROOT / "_config.yml", folder)
     (folder / "benchmarks").mkdir()
     shutil.copy(ROOT / "benchmarks" / "results.json", folder / "benchmarks")

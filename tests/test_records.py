@@ -13,7 +13,7 @@ import pytest
 import toys
 from sites import ROOT, TOY, add_to_contents, build, copy_book
 
-from lessons_lib import OWN_THREADS, board, notebooks, provenance, records
+from lessons_lib import OWN_THREADS, board, notebooks, other_seeds, provenance, records
 from lessons_lib.__main__ import main
 from lessons_lib.notebooks import BookError
 
@@ -30,6 +30,7 @@ CELLS = [
     ),
     ("code", "claims['C1'].measure([2.0 + shift, 2.1 + shift, 2.2 + shift, 2.1 + shift, 2.0 + shift], note='So.')", {}),
     ("code", "claims['C2'].measure(2 + 2)", {}),
+    "## Verdicts",
     ("code", "claims.verdicts()", {}),
     "## Bigger\n\nThe command.",
 ]
@@ -253,6 +254,8 @@ def toy_site(book, finished, tmp_path_factory):
     row = "    - {paper: Toys, venue: T, url: 'https://example.org', chapter: toy}\n"
     course.write_text(re.sub(r"(?m)^(  rows:\n)", rf"\1{row}", course.read_text(), count=1))
     records.keep(finished, book)
+    notebooks.run(notebooks.find("toy", book), book=book, seed=5, device="cpu")
+    other_seeds.keep(notebooks.find("toy", book), book)
     shutil.copytree(book / "records", source / "records", dirs_exist_ok=True)
     return build(source)
 
@@ -285,6 +288,17 @@ def test_the_scoreboard_says_it_in_a_line_that_leads_there(toy_site):
     assert rows[0]["recorded"][0]["data"] == ["digits"]
 
 
+def test_verdicts_at_other_seeds_stand_below_the_chapters_and_on_the_scoreboard(toy_site):
+    page = toy_site.page(TOY)
+    assert (
+        "At other seeds. Other base seeds of the book (5) gave 1 of 1 verdicts on measured claims as above."
+        in page.text
+    )
+    assert "the same at 1 other base seed" in toy_site.page("book/scoreboard").text
+    rows = json.loads((toy_site.html / "book" / "scoreboard.json").read_text())["claims"]
+    assert [row.get("other_seeds") for row in rows] == [{"5": "held"}, None]
+
+
 def test_what_is_no_record_is_told_with_its_reason(tmp_path):
     (tmp_path / "records").mkdir()
     for name, content in (("toy.json", "{"), ("toy-x.json", '{"chapter": "toy"}'), ("other.json", "{}")):
@@ -299,7 +313,7 @@ def test_what_is_no_record_is_told_with_its_reason(tmp_path):
 
 
 def test_every_record_of_the_book_is_valid_and_named_by_what_was_run():
-    files = sorted((ROOT / "records").glob("*"))
+    files = sorted(path for path in (ROOT / "records").glob("*") if path.is_file())
     known = {record.name: record for chapter in board.chapters(ROOT) for record in chapter.records}
     assert [path.suffix for path in files] == [".json"] * len(files)
     assert sorted(known) == [path.stem for path in files]

@@ -1,4 +1,4 @@
-"""Puts a chapter's recorded runs into its section "Bigger", beside the verdicts of the lesson scale.
+"""Puts a chapter's recorded runs into its section "Bigger", and what other base seeds said below its verdicts.
 
 They are read from records/ while the page is, so that no stored notebook has to hold them, and every page that shows
 them is read again when a record changes, comes or goes.
@@ -13,12 +13,13 @@ from course_pages import _raw  # first: it puts this checkout's lessons_lib on t
 from docutils import nodes
 from sphinx.util import logging
 
-from lessons_lib import board, records
+from lessons_lib import board, other_seeds, records
 from lessons_lib.claims import Result, _prose, _small, _table, verdict_markup
 
 logger = logging.getLogger(__name__)
 
 SECTION = "Bigger"
+VERDICTS = "Verdicts"
 COLUMNS = ("Id", "Claim", "Lesson scale", "Recorded")
 
 
@@ -27,10 +28,15 @@ def add_records(app, doctree: nodes.document) -> None:
     path, book = Path(app.env.doc2path(app.env.docname)), Path(app.srcdir)
     if path.suffix != ".ipynb":
         return
-    for part in (__file__, records.__file__, *(book / records.FOLDER).glob("*.json")):
+    for part in (__file__, records.__file__, other_seeds.__file__, *(book / records.FOLDER).rglob("*.json")):
         app.env.note_dependency(str(part))
-    chapter = board.with_records(board.read_chapter(path), book)
-    sections = [each for each in doctree.findall(nodes.section) if each[0].astext() == SECTION]
+    chapter = board.with_runs(board.read_chapter(path), book)
+    if chapter.repeats_problem:
+        logger.warning(chapter.repeats_problem, location=app.env.docname)
+    for section in _sections(doctree, VERDICTS)[-1:]:
+        # After the table, which is the first thing there, and before what is said of it.
+        section.insert(2, repeated(chapter))
+    sections = _sections(doctree, SECTION)
     for record in chapter.records:
         if record.problem:
             logger.warning(record.problem, location=app.env.docname)
@@ -38,6 +44,32 @@ def add_records(app, doctree: nodes.document) -> None:
             logger.warning(f"no section {SECTION!r} to put {record.name} into", location=app.env.docname)
         else:
             sections[-1] += shown(chapter, record)
+
+
+def _sections(doctree: nodes.document, title: str) -> list[nodes.section]:
+    return [each for each in doctree.findall(nodes.section) if each[0].astext() == title]
+
+
+def repeated(chapter: board.Chapter) -> list[nodes.Node]:
+    """A paragraph on the verdicts at other base seeds, and which claims changed theirs; empty where none were tried."""
+    if not chapter.repeats:
+        return []
+    found = other_seeds.steadiness(chapter.results, chapter.repeats)
+    seeds = ", ".join(str(repeat.seed) for repeat in chapter.repeats)
+    said = nodes.paragraph("", "", nodes.strong("", "At other seeds."), classes=["other-seeds"])
+    said += nodes.Text(
+        f" Other base seeds of the book ({seeds}) gave {found.same} of {found.verdicts} verdicts on measured claims "
+        "as above"
+    )
+    before = ". Not always those on "
+    for result in chapter.results:
+        claim, verdicts = result.claim.id, [repeat.results[result.claim.id].verdict for repeat in chapter.repeats]
+        if result.claim.evidence == "measurement" and set(verdicts) != {result.verdict}:
+            link = nodes.reference("", claim, refid=f"claim-{claim}", internal=True)
+            said += [nodes.Text(before), link, nodes.Text(f" ({', '.join(verdicts)})")]
+            before = ", "
+    said += nodes.Text(".")
+    return [said]
 
 
 def anchor(record: records.Record) -> str:
@@ -83,7 +115,7 @@ def _cell(result: Result) -> str:
 
 def renew(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Every page, if there are other records than when they were read: a page can depend on no file to come."""
-    names = sorted(path.name for path in (Path(app.srcdir) / records.FOLDER).glob("*.json"))
+    names = sorted(path.name for path in (Path(app.srcdir) / records.FOLDER).rglob("*.json"))
     before, env.recorded_names = getattr(env, "recorded_names", names), names
     return [] if before == names else sorted(env.found_docs - added)
 

@@ -20,7 +20,7 @@ from course_pages import BookDirective, _chapter_link, _raw, _verdict, tally_bar
 from docutils import nodes
 from sphinx.util import logging
 
-from lessons_lib import board, records
+from lessons_lib import board, other_seeds, records
 from lessons_lib.claims import EVIDENCE, SYMBOLS, Result, _number
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Scoreboard(BookDirective):
         scales = "Each drawing has a scale of its own, logarithmic where ratios are averaged. "
         file = nodes.reference("", "All of it as one JSON file", refuri="scoreboard.json")
         return [
+            *_steady(found),
             _raw(_overview(found)),
             _raw(_filters(weeks)),
             _raw(forest.legend()),
@@ -130,8 +131,22 @@ def _row(chapter: board.Chapter, result: Result, page: str) -> list[nodes.Node]:
         _raw(f"</td>{_cell('Verdict')}"),
         _verdict(result.verdict),
         *_note(evidence),
+        *_note(other_seeds.told(result, chapter.repeats)),
         _raw("</td></tr>\n"),
     ]
+
+
+def _steady(chapters: list[board.Chapter]) -> list[nodes.Node]:
+    """How often the verdicts were the same at other base seeds: a sentence, where any were tried."""
+    found = board.steadiness(chapters)
+    if not found.verdicts:
+        return []
+    text = (
+        f"Chapters were run again at other base seeds. Of {found.verdicts:,} verdicts on measured claims "
+        f"{found.same / found.verdicts:.0%} were those that stand here; {found.opposite or 'none'} went from held to "
+        "failed or back."
+    )
+    return [nodes.paragraph("", text)]
 
 
 def _recorded(record: records.Record, result: Result, page: str) -> list[nodes.Node]:

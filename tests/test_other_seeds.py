@@ -1,0 +1,113 @@
+"""Runs at other base seeds that are kept: what is refused, and what is said of them."""
+
+import json
+
+import pytest
+import toys
+from sites import ROOT
+
+from lessons_lib import board, notebooks, other_seeds
+from lessons_lib.claims import Claim, Claims, above, below
+from lessons_lib.notebooks import BookError
+
+CELLS = [
+    "# A toy chapter",
+    ("code", "from lessons_lib.claims import Claim, Claims, above, below", {}),
+    (
+        "code",
+        "claims = Claims('toy', Claim('C1', 'Large.', paper='', quantity='size', holds=above(1), null=0), "
+        "Claim('C2', 'Exact.', paper='', quantity='sum', holds=below(3), evidence='exact'))",
+        {},
+    ),
+    ("code", "claims['C1'].measure([2, 2.1, 2.2, 2.1, 2]), claims['C2'].measure(2)", {}),
+    ("code", "claims.verdicts()", {}),
+]
+
+
+def rows(values, quantity="size"):
+    claims = Claims(
+        "toy",
+        Claim("C1", "Large.", paper="", quantity=quantity, holds=above(1), null=0),
+        Claim("C2", "Exact.", paper="", quantity="sum", holds=below(3), evidence="exact"),
+    )
+    claims["C1"].measure(values)
+    claims["C2"].measure(2)
+    return [result.record() for result in claims.verdicts().results]
+
+
+def add_run(book, seed, values, **changes):
+    run = {"chapter": "toy", "commit": "a" * 40, "machine": "toy", "clean": True, "claims": rows(values)} | changes
+    folder = book / "runs" / f"toy-lesson-seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "verdicts.json").write_text(json.dumps(run))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = toys.make_book(tmp_path_factory.mktemp("toys"), toy=toys.notebook(CELLS))
+    chapter = notebooks.find("toy", folder)
+    notebooks.write(notebooks.run(chapter, book=folder, data="/nowhere").notebook, chapter.path)
+    return folder
+
+
+@pytest.fixture
+def book(stored):
+    """The same book, with runs at two other seeds: one says the same, one the opposite."""
+    add_run(stored, 3, [3.0, 3.1, 3.2, 3.1, 3.0])
+    add_run(stored, 8, [-3.0, -3.1, -3.2, -3.1, -3.0])
+    return stored
+
+
+def read(book):
+    chapter = board.with_runs(board.read_chapter(notebooks.find("toy", book).path), book)
+    assert not chapter.repeats_problem
+    return chapter
+
+
+def test_what_is_kept_is_decided_again_and_counted(book):
+    path = other_seeds.keep(notebooks.find("toy", book), book)
+    assert "verdict" not in path.read_text()
+    chapter = read(book)
+    assert [(each.seed, each.results["C1"].verdict) for each in chapter.repeats] == [(3, "held"), (8, "failed")]
+    assert other_seeds.steadiness(chapter.results, chapter.repeats) == other_seeds.Steadiness(2, 1, 1)
+    measured, exact = chapter.results
+    assert other_seeds.told(measured, chapter.repeats) == "at 2 other base seeds: 1 held, 1 failed"
+    assert other_seeds.told(measured, chapter.repeats[:1]) == "the same at 1 other base seed"
+    assert other_seeds.told(exact, chapter.repeats) == other_seeds.told(measured, ()) == ""
+    (first, second) = board.rows([chapter], lambda chapter, claim: claim)
+    assert first["other_seeds"] == {"3": "held", "8": "failed"} and "other_seeds" not in second
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clean": False}, "the run at seed 8 is of code that was not committed"),
+        ({"claims": rows([1.0, 2, 3, 4, 5], "length")}, "the run at seed 8 is of other claims than toy has"),
+    ],
+)
+def test_a_run_of_other_code_or_claims_is_refused(book, changes, message):
+    add_run(book, 8, [1.0, 2, 3, 4, 5], **changes)
+    with pytest.raises(BookError, match=message):
+        other_seeds.keep(notebooks.find("toy", book), book)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"size"', '"length"'), ('"toy"', '"yot"'), ("3.1", "NaN"), ('"machine"', '"engine"'), ("{", "[")],
+)
+def test_a_file_that_does_not_fit_is_one_problem_that_names_it(book, before, after):
+    path = other_seeds.keep(notebooks.find("toy", book), book)
+    path.write_text(path.read_text().replace(before, after, 1))
+    chapter = board.with_runs(board.read_chapter(notebooks.find("toy", book).path), book)
+    assert chapter.results and not chapter.repeats
+    assert chapter.repeats_problem.startswith("records/other-seeds/toy.json does not fit the chapter (")
+    assert chapter.repeats_problem in board.text(book)
+
+
+def test_every_chapter_of_the_book_was_run_at_other_seeds():
+    kept = {path.stem for path in (ROOT / other_seeds.FOLDER).iterdir()}
+    chapters = {chapter.stem: chapter for chapter in board.chapters(ROOT)}
+    assert kept == set(chapters)
+    for chapter in chapters.values():
+        assert not chapter.repeats_problem
+        assert len({repeat.seed for repeat in chapter.repeats} - {0}) == len(chapter.repeats) >= 4
