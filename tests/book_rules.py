@@ -134,6 +134,16 @@ def keeps_its_sizes_in_one_cell(notebook, name):
                 yield f"{line!r} in its cell tagged 'parameters' would miss another {', '.join(sorted(read))}"
 
 
+def sets_what_it_has(notebook, name):
+    """What its commands set by ``--set`` are names in its cell tagged ``parameters``."""
+    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    known = {parameter for cell in cells for parameter in assigned(cell.source)}
+    for cell in notebook.cells:
+        for parameter in re.findall(r"--set\s+['\"]?(\w+)=", cell.source):
+            if parameter not in known:
+                yield f"cell {first_line(cell)} sets {parameter}, which is no parameter"
+
+
 def has_every_part(notebook, name):
     """Title and paper card, then the sections of DESIGN's anatomy, in order."""
     opening = notebook.cells[0]
@@ -286,6 +296,7 @@ RULES = [
     sets_up_first,
     imports_the_library_first,
     keeps_its_sizes_in_one_cell,
+    sets_what_it_has,
     has_every_part,
     states_claims_before_results,
     verdicts_follow_from_values,

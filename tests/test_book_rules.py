@@ -117,6 +117,7 @@ BREAKAGES = [
     ("keeps_its_sizes_in_one_cell", lambda n: cell(n, "width =").update(source="width = 1\nprint(width)")),
     ("keeps_its_sizes_in_one_cell", lambda n: cell(n, "width =").update(source="width, height = 1, 2")),
     ("keeps_its_sizes_in_one_cell", lambda n: cell(n, "width =").update(source="width = 1\nheight = 2 * width")),
+    ("sets_what_it_has", lambda n: n.cells.append(new_markdown_cell("    run toy --set width=2 --set 'wide=[1]'"))),
     ("has_every_part", heading_gone),
     ("has_every_part", heading_only_in_a_fence),
     ("has_every_part", headings_swapped),

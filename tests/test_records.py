@@ -324,4 +324,7 @@ def test_every_record_of_the_book_is_valid_and_named_by_what_was_run():
         assert set(record.run) == set(records.FIELDS)
         assert record.run["clean"], f"{path.name} is of a tree with changes; nobody can run that again"
         assert not any(row["note"] for row in record.run["claims"])
+        # Its command is still one: a parameter that was given another name is refused here.
+        chapter = notebooks.find(record.run["chapter"])
+        notebooks.inject(notebooks.read(chapter.path), record.run["parameters"], chapter.name)
         assert path.stat().st_size < 100_000
