@@ -117,16 +117,19 @@ def curves_with_spread(ax: Axes, x, runs, *, label: str | None = None, log: bool
 
 
 def dots_with_interval(ax: Axes, labels, runs, *, log: bool = False, colour: str = COLOURS["blue"]):
-    """Draw a faint dot for every seed of ``runs`` [labels, seeds], a column a label, beside its 95 % interval.
+    """Draw a faint dot for every seed of ``runs``, a vector and a column a label, beside its 95 % interval.
 
-    ``log`` takes geometric means. Raises ValueError for other shapes.
+    Labels may have different numbers of seeds, 2 or more. ``log`` takes geometric means. Raises ValueError for other
+    shapes.
     """
-    runs = np.asarray(runs, dtype=np.float64)
-    if runs.ndim != 2 or len(runs) != len(labels) or runs.shape[1] < 2:
-        raise ValueError(f"runs has shape {list(runs.shape)}; it must be [{len(labels)} labels, 2 or more seeds].")
+    runs = [np.asarray(values, dtype=np.float64) for values in runs]
+    if len(runs) != len(labels) or any(values.ndim != 1 or len(values) < 2 for values in runs):
+        shapes = [list(values.shape) for values in runs]
+        raise ValueError(f"runs has shapes {shapes}; it must be [2 or more seeds] for each of {len(labels)} labels.")
     place = np.arange(len(labels))
-    mean, low, high = t_interval(runs.T, log=log)
-    ax.plot(np.repeat(place - 0.1, runs.shape[1]), runs.ravel(), "o", color=colour, alpha=0.35, markeredgewidth=0)
+    mean, low, high = np.transpose([t_interval(values, log=log) for values in runs])
+    columns = np.repeat(place - 0.1, [len(values) for values in runs])
+    ax.plot(columns, np.concatenate(runs), "o", color=colour, alpha=0.35, markeredgewidth=0)
     ax.errorbar(place + 0.1, mean, yerr=[mean - low, high - mean], fmt="o", color=colour, capsize=5)
     ax.set_xticks(place, labels)
     ax.set_xlim(-0.5, len(labels) - 0.5)
