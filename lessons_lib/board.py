@@ -204,7 +204,7 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
     """Every claim of the chapters as one flat row each; ``link(chapter, id)`` is the address of a claim's result.
 
     What recorded runs say of it is in the row's ``recorded``, and the verdicts at other base seeds in ``other_seeds``,
-    where there are any.
+    where there are any; what all base seeds say by their means is in ``together``.
     """
     rows = []
     for chapter, result in ((each, result) for each in found for result in each.results):
@@ -217,6 +217,8 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
             row["recorded"] = recorded
         if chapter.repeats and result.claim.evidence == "measurement":
             row["other_seeds"] = {str(each.seed): each.results[result.claim.id].verdict for each in chapter.repeats}
+            if whole := other_seeds.together(result, chapter.repeats):
+                row["together"] = {name: whole.record()[name] for name in ("mean", "low", "high", "n", "verdict")}
         rows.append(row)
     return rows
 

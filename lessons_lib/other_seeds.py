@@ -2,7 +2,8 @@
 
 The stored verdicts are those of one base seed. ``python -m lessons_lib compare NAME --keep`` takes the values of every
 claim from the runs at others, and the chapter's page and the scoreboard say how often the verdict was the same.
-Verdicts are not kept: each is decided from its values by the rule that the chapter has now.
+Verdicts are not kept: each is decided from its values by the rule that the chapter has now. All base seeds together
+decide once more, by their means: these are independent whatever the seeds of one run share.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lessons_lib import base_seeds, notebooks, records
-from lessons_lib.claims import Result, decide
+from lessons_lib.claims import MIN_SEEDS, Result, decide
 from lessons_lib.notebooks import BookError, Chapter
 
 FOLDER = f"{records.FOLDER}/other-seeds"
@@ -86,6 +87,14 @@ def _quantities(rows: Sequence[Mapping]) -> dict[str, str]:
     return {row["id"]: row["quantity"] for row in rows}
 
 
+def together(result: Result, repeats: Sequence[Repeat]) -> Result | None:
+    """A measured claim decided by the means of all base seeds, the stored one first; None for fewer than five."""
+    means = [result.mean, *(repeat.results[result.claim.id].mean for repeat in repeats)]
+    if result.claim.evidence != "measurement" or len(means) < MIN_SEEDS:
+        return None
+    return decide({**result.record(), "values": means, "note": ""})
+
+
 def told(result: Result, repeats: Sequence[Repeat]) -> str:
     """How often another base seed gave a claim's verdict, in a few words; empty where none was tried."""
     if not repeats or result.claim.evidence != "measurement":
@@ -94,7 +103,9 @@ def told(result: Result, repeats: Sequence[Repeat]) -> str:
     seeds = f"{len(repeats)} other base seed{'s'[: len(repeats) > 1]}"
     if set(counts) == {result.verdict}:
         return f"the same at {seeds}"
-    return f"at {seeds}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    whole = together(result, repeats)
+    last = f"; all together: {whole.verdict}" if whole else ""
+    return f"at {seeds}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + last
 
 
 @dataclass(frozen=True)

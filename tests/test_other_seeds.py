@@ -7,7 +7,7 @@ import toys
 from sites import ROOT
 
 from lessons_lib import board, notebooks, other_seeds
-from lessons_lib.claims import Claim, Claims, above, below
+from lessons_lib.claims import Claim, Claims, above, below, decide
 from lessons_lib.notebooks import BookError
 
 CELLS = [
@@ -76,6 +76,21 @@ def test_what_is_kept_is_decided_again_and_counted(book):
     assert other_seeds.told(exact, chapter.repeats) == other_seeds.told(measured, ()) == ""
     (first, second) = board.rows([chapter], lambda chapter, claim: claim)
     assert first["other_seeds"] == {"3": "held", "8": "failed"} and "other_seeds" not in second
+
+
+def test_all_base_seeds_together_decide_by_their_means():
+    def repeat(seed, mean):
+        results = {row["id"]: decide(row) for row in rows([mean - 9, mean + 9, mean, mean - 5, mean + 5])}
+        return other_seeds.Repeat(seed, "a" * 40, "toy", results)
+
+    repeats = [repeat(seed, mean) for seed, mean in enumerate((2.1, 1.8, 2.0, 2.2))]
+    measured, exact = (decide(row) for row in rows([-7.0, 11.0, 2.0, -3.0, 7.0]))
+    assert {measured.verdict, *(each.results["C1"].verdict for each in repeats)} == {"undecided"}
+    whole = other_seeds.together(measured, repeats)
+    assert whole.verdict == "held" and whole.values == pytest.approx([2.0, 2.1, 1.8, 2.0, 2.2])
+    assert other_seeds.together(exact, repeats) is None is other_seeds.together(measured, repeats[:3])
+    repeats[0] = repeat(0, 40.0)
+    assert other_seeds.told(measured, repeats).startswith("at 4 other base seeds: 3 undecided, 1 held; all together: ")
 
 
 @pytest.mark.parametrize(

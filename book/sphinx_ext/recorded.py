@@ -61,12 +61,14 @@ def repeated(chapter: board.Chapter) -> list[nodes.Node]:
         f" Other base seeds of the book ({seeds}) gave {found.same} of {found.verdicts} verdicts on measured claims "
         "as above"
     )
-    before = ". Not always those on "
+    before = ". The exceptions, and what the means of all base seeds decide together: "
     for result in chapter.results:
         claim, verdicts = result.claim.id, [repeat.results[result.claim.id].verdict for repeat in chapter.repeats]
         if result.claim.evidence == "measurement" and set(verdicts) != {result.verdict}:
             link = nodes.reference("", claim, refid=f"claim-{claim}", internal=True)
-            said += [nodes.Text(before), link, nodes.Text(f" ({', '.join(verdicts)})")]
+            whole = other_seeds.together(result, chapter.repeats)
+            last = f"; together {whole.verdict}" if whole else ""
+            said += [nodes.Text(before), link, nodes.Text(f" ({', '.join(verdicts)}{last})")]
             before = ", "
     said += nodes.Text(".")
     return [said]
