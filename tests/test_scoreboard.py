@@ -161,6 +161,9 @@ def test_the_rows_of_the_file_are_the_records_and_keep_the_schema(chapters):
         assert {each["record"]: each["verdict"] for each in row.pop("recorded", [])} == {
             name: recorded.verdict for name, recorded in larger.items()
         }
+        others = {str(each.seed): each.results[record["id"]].verdict for each in chapter.repeats}
+        assert row.pop("other_seeds", {}) == (others if record["evidence"] == "measurement" else {})
+        row.pop("together", None)
         assert row == record
 
 
