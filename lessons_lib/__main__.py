@@ -194,10 +194,10 @@ def _run_one(name: str, asked: dict) -> tuple[str, int]:
 def _compare(options: argparse.Namespace) -> int:
     from lessons_lib import base_seeds, other_seeds
 
-    for name in options.chapters:
-        print(base_seeds.text(notebooks.find(name)))
+    for chapter in map(notebooks.find, options.chapters):
+        print(base_seeds.text(chapter))
         if options.keep:
-            print(f"kept in {other_seeds.keep(notebooks.find(name))}")
+            print(f"kept in {other_seeds.keep(chapter)}")
     return 0
 
 

@@ -21,6 +21,7 @@ from lessons_lib import notebooks, other_seeds, records
 from lessons_lib.claims import EVIDENCE, SYMBOLS, ClaimError, Result, _number, decide
 
 VERDICTS = tuple(SYMBOLS)
+ENDS = ("mean", "low", "high", "n", "verdict")  # what a row tells of another run's result
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,24 @@ def measured(result: Result) -> str:
     return f"{numbers(result)}{cases}, {EVIDENCE[result.claim.evidence]}"
 
 
-def steadiness(found: list[Chapter]) -> other_seeds.Steadiness:
+@dataclass(frozen=True)
+class Steadiness:
+    """Of measured claims at other base seeds: how many verdicts there are, are the stored one, and are its opposite."""
+
+    verdicts: int
+    same: int
+    opposite: int
+
+
+def steadiness(found: list[Chapter]) -> Steadiness:
     """How often another base seed gave the stored verdict, over all chapters."""
-    return sum((other_seeds.steadiness(each.results, each.repeats) for each in found), other_seeds.Steadiness())
+    pairs = [
+        (result.verdict, other)
+        for chapter in found
+        for result in chapter.results
+        for other in other_seeds.verdicts(result, chapter.repeats)
+    ]
+    return Steadiness(len(pairs), sum(a == b for a, b in pairs), sum({a, b} == {"held", "failed"} for a, b in pairs))
 
 
 def tally(found: list[Chapter]) -> Counter:
@@ -215,10 +231,12 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
         row["link"] = link(chapter, result.claim.id)
         if recorded := [_recorded(*pair) for pair in chapter.recorded(result.claim.id)]:
             row["recorded"] = recorded
-        if chapter.repeats and result.claim.evidence == "measurement":
-            row["other_seeds"] = {str(each.seed): each.results[result.claim.id].verdict for each in chapter.repeats}
-            if whole := other_seeds.together(result, chapter.repeats):
-                row["together"] = {name: whole.record()[name] for name in ("mean", "low", "high", "n", "verdict")}
+        if verdicts := other_seeds.verdicts(result, chapter.repeats):
+            row["other_seeds"] = {
+                str(each.seed): verdict for each, verdict in zip(chapter.repeats, verdicts, strict=True)
+            }
+        if whole := other_seeds.together(result, chapter.repeats):
+            row["together"] = {name: whole.record()[name] for name in ENDS}
         rows.append(row)
     return rows
 
@@ -229,7 +247,7 @@ def _recorded(record: records.Record, result: Result) -> dict:
         "record": record.name,
         **{name: record.run[name] for name in ("scale", "seed", "parameters", "commit", "machine")},
         "data": record.names,
-        **{name: result.record()[name] for name in ("mean", "low", "high", "n", "verdict")},
+        **{name: result.record()[name] for name in ENDS},
     }
 
 

@@ -41,12 +41,12 @@ def keep(chapter: Chapter, book: Path | None = None) -> Path:
     stored = notebooks.record(notebooks.read(chapter.path))
     if stored is None:
         raise BookError(f"{chapter.name} has no stored verdicts to stand beside")
-    found.pop(stored.get("seed", 0), None)
+    found.pop(0, None)  # the stored one
     runs = []
     for seed, run in found.items():
         if not run["clean"]:
             raise BookError(f"the run at seed {seed} is of code that was not committed; run it again")
-        if {row["id"]: row["quantity"] for row in run["claims"]} != _quantities(stored["claims"]):
+        if _quantities(run["claims"]) != _quantities(stored["claims"]):
             raise BookError(f"the run at seed {seed} is of other claims than {chapter.name} has; run it again")
         values = {row["id"]: [float(f"{value:.9g}") for value in row["values"]] for row in run["claims"]}
         runs.append({"seed": seed, "commit": run["commit"], "machine": run["machine"], "values": values})
@@ -87,6 +87,13 @@ def _quantities(rows: Sequence[Mapping]) -> dict[str, str]:
     return {row["id"]: row["quantity"] for row in rows}
 
 
+def verdicts(result: Result, repeats: Sequence[Repeat]) -> list[str]:
+    """What each other base seed said of a claim; empty for one that is not measured over seeds."""
+    if result.claim.evidence != "measurement":
+        return []
+    return [repeat.results[result.claim.id].verdict for repeat in repeats]
+
+
 def together(result: Result, repeats: Sequence[Repeat]) -> Result | None:
     """A measured claim decided by the means of all base seeds, the stored one first; None for fewer than five."""
     means = [result.mean, *(repeat.results[result.claim.id].mean for repeat in repeats)]
@@ -97,35 +104,11 @@ def together(result: Result, repeats: Sequence[Repeat]) -> Result | None:
 
 def told(result: Result, repeats: Sequence[Repeat]) -> str:
     """How often another base seed gave a claim's verdict, in a few words; empty where none was tried."""
-    if not repeats or result.claim.evidence != "measurement":
+    if not (counts := Counter(verdicts(result, repeats))):
         return ""
-    counts = Counter(repeat.results[result.claim.id].verdict for repeat in repeats)
     seeds = f"{len(repeats)} other base seed{'s'[: len(repeats) > 1]}"
     if set(counts) == {result.verdict}:
         return f"the same at {seeds}"
     whole = together(result, repeats)
     last = f"; all together: {whole.verdict}" if whole else ""
     return f"at {seeds}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + last
-
-
-@dataclass(frozen=True)
-class Steadiness:
-    """Of measured claims at other base seeds: how many verdicts there are, are the stored one, and are its opposite."""
-
-    verdicts: int = 0
-    same: int = 0
-    opposite: int = 0
-
-    def __add__(self, other: Steadiness) -> Steadiness:
-        return Steadiness(self.verdicts + other.verdicts, self.same + other.same, self.opposite + other.opposite)
-
-
-def steadiness(results: Sequence[Result], repeats: Sequence[Repeat]) -> Steadiness:
-    """Of one chapter."""
-    pairs = [
-        (result.verdict, repeat.results[result.claim.id].verdict)
-        for repeat in repeats
-        for result in results
-        if result.claim.evidence == "measurement"
-    ]
-    return Steadiness(len(pairs), sum(a == b for a, b in pairs), sum({a, b} == {"held", "failed"} for a, b in pairs))

@@ -125,7 +125,7 @@ def dots_with_interval(ax: Axes, labels, runs, *, log: bool = False, colour: str
     runs = [np.asarray(values, dtype=np.float64) for values in runs]
     if len(runs) != len(labels) or any(values.ndim != 1 or len(values) < 2 for values in runs):
         shapes = [list(values.shape) for values in runs]
-        raise ValueError(f"runs has shapes {shapes}; it must be [2 or more seeds] for each of {len(labels)} labels.")
+        raise ValueError(f"runs has shape {shapes}; it must be [2 or more seeds] for each of {len(labels)} labels.")
     place = np.arange(len(labels))
     mean, low, high = np.transpose([t_interval(values, log=log) for values in runs])
     columns = np.repeat(place - 0.1, [len(values) for values in runs])

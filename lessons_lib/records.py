@@ -185,6 +185,11 @@ def _texts(part: object) -> Iterable[str]:
 # ----------------------------------------------------------------------------------------- reading, writing
 
 
+def files(book: Path) -> list[Path]:
+    """Every file that is kept of runs, those at other base seeds (``other_seeds``) too."""
+    return sorted((book / FOLDER).rglob("*.json"))
+
+
 def of(chapter: str, chapter_rows: Sequence[Mapping], book: Path) -> tuple[Record, ...]:
     """The records of one chapter, in the order of their names; what is wrong with one goes into its ``problem``."""
     found = []

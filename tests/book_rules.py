@@ -119,9 +119,13 @@ def imports_the_library_first(notebook, name):
                     return
 
 
+def parameter_cells(notebook):
+    return [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+
+
 def keeps_its_sizes_in_one_cell(notebook, name):
     """Every size stands in one cell tagged ``parameters``, where ``run --set`` can replace any of them."""
-    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    cells = parameter_cells(notebook)
     if len(cells) != 1:
         yield f"{len(cells)} of its cells are tagged 'parameters'; one must be, with every size"
     for cell in cells:
@@ -136,8 +140,7 @@ def keeps_its_sizes_in_one_cell(notebook, name):
 
 def sets_what_it_has(notebook, name):
     """What its commands set by ``--set`` are names in its cell tagged ``parameters``."""
-    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
-    known = {parameter for cell in cells for parameter in assigned(cell.source)}
+    known = {parameter for cell in parameter_cells(notebook) for parameter in assigned(cell.source)}
     for cell in notebook.cells:
         for parameter in re.findall(r"--set\s+['\"]?(\w+)=", cell.source):
             if parameter not in known:

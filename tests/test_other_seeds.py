@@ -7,31 +7,19 @@ import toys
 from sites import ROOT
 
 from lessons_lib import board, notebooks, other_seeds
-from lessons_lib.claims import Claim, Claims, above, below, decide
+from lessons_lib.claims import Claim, Claims, above, decide
 from lessons_lib.notebooks import BookError
-
-CELLS = [
-    "# A toy chapter",
-    ("code", "from lessons_lib.claims import Claim, Claims, above, below", {}),
-    (
-        "code",
-        "claims = Claims('toy', Claim('C1', 'Large.', paper='', quantity='size', holds=above(1), null=0), "
-        "Claim('C2', 'Exact.', paper='', quantity='sum', holds=below(3), evidence='exact'))",
-        {},
-    ),
-    ("code", "claims['C1'].measure([2, 2.1, 2.2, 2.1, 2]), claims['C2'].measure(2)", {}),
-    ("code", "claims.verdicts()", {}),
-]
 
 
 def rows(values, quantity="size"):
+    """The rows of a run of the toy chapter, with other values of its measured claim."""
     claims = Claims(
         "toy",
-        Claim("C1", "Large.", paper="", quantity=quantity, holds=above(1), null=0),
-        Claim("C2", "Exact.", paper="", quantity="sum", holds=below(3), evidence="exact"),
+        Claim("C1", "It is large.", paper="large", quantity=quantity, holds=above(1), null=0),
+        Claim("C2", "It is 4.", paper="4", quantity="sum", holds=above(3), evidence="exact"),
     )
     claims["C1"].measure(values)
-    claims["C2"].measure(2)
+    claims["C2"].measure(4)
     return [result.record() for result in claims.verdicts().results]
 
 
@@ -44,9 +32,8 @@ def add_run(book, seed, values, **changes):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    folder = toys.make_book(tmp_path_factory.mktemp("toys"), toy=toys.notebook(CELLS))
-    chapter = notebooks.find("toy", folder)
-    notebooks.write(notebooks.run(chapter, book=folder, data="/nowhere").notebook, chapter.path)
+    folder = toys.make_book(tmp_path_factory.mktemp("toys"), toy=toys.notebook(toys.CLAIMS))
+    notebooks.store(notebooks.find("toy", folder), book=folder)
     return folder
 
 
@@ -69,7 +56,7 @@ def test_what_is_kept_is_decided_again_and_counted(book):
     assert "verdict" not in path.read_text()
     chapter = read(book)
     assert [(each.seed, each.results["C1"].verdict) for each in chapter.repeats] == [(3, "held"), (8, "failed")]
-    assert other_seeds.steadiness(chapter.results, chapter.repeats) == other_seeds.Steadiness(2, 1, 1)
+    assert board.steadiness([chapter]) == board.Steadiness(2, 1, 1)
     measured, exact = chapter.results
     assert other_seeds.told(measured, chapter.repeats) == "at 2 other base seeds: 1 held, 1 failed"
     assert other_seeds.told(measured, chapter.repeats[:1]) == "the same at 1 other base seed"

@@ -130,5 +130,5 @@ def test_dots_draw_every_seed_and_the_interval(sizes):
     ],
 )
 def test_wrong_shapes_are_refused(draw):
-    with pytest.raises(ValueError, match="runs has shapes? .* it must be"):
+    with pytest.raises(ValueError, match="runs has shape .* it must be"):
         draw(plt.subplots()[1])

@@ -37,7 +37,7 @@ def read_book(env: BuildEnvironment) -> tuple[list[dict], dict[str, board.Chapte
     book = Path(env.srcdir)
     parts = _course(book, (book / "book" / "course.yml").stat().st_mtime_ns)
     files = [book / "book" / row["file"] for part in parts for row in part["rows"]]
-    files += sorted((book / records.FOLDER).glob("*.json"))
+    files += records.files(book)
     for path in (book / "book" / "course.yml", Path(board.__file__), Path(__file__), *files):
         env.note_dependency(str(path))
     return parts, _chapters(book, tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files))

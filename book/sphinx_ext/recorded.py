@@ -24,11 +24,11 @@ COLUMNS = ("Id", "Claim", "Lesson scale", "Recorded")
 
 
 def add_records(app, doctree: nodes.document) -> None:
-    """Append the recorded runs to the section ``SECTION`` of a chapter's page."""
+    """Append recorded runs to the section ``SECTION`` of a chapter's page, what other seeds said to its verdicts."""
     path, book = Path(app.env.doc2path(app.env.docname)), Path(app.srcdir)
     if path.suffix != ".ipynb":
         return
-    for part in (__file__, records.__file__, other_seeds.__file__, *(book / records.FOLDER).rglob("*.json")):
+    for part in (__file__, records.__file__, other_seeds.__file__, *records.files(book)):
         app.env.note_dependency(str(part))
     chapter = board.with_runs(board.read_chapter(path), book)
     if chapter.repeats_problem:
@@ -54,7 +54,7 @@ def repeated(chapter: board.Chapter) -> list[nodes.Node]:
     """A paragraph on the verdicts at other base seeds, and which claims changed theirs; empty where none were tried."""
     if not chapter.repeats:
         return []
-    found = other_seeds.steadiness(chapter.results, chapter.repeats)
+    found = board.steadiness([chapter])
     seeds = ", ".join(str(repeat.seed) for repeat in chapter.repeats)
     said = nodes.paragraph("", "", nodes.strong("", "At other seeds."), classes=["other-seeds"])
     said += nodes.Text(
@@ -63,8 +63,8 @@ def repeated(chapter: board.Chapter) -> list[nodes.Node]:
     )
     before = ". The exceptions, and what the means of all base seeds decide together: "
     for result in chapter.results:
-        claim, verdicts = result.claim.id, [repeat.results[result.claim.id].verdict for repeat in chapter.repeats]
-        if result.claim.evidence == "measurement" and set(verdicts) != {result.verdict}:
+        claim, verdicts = result.claim.id, other_seeds.verdicts(result, chapter.repeats)
+        if set(verdicts) - {result.verdict}:
             link = nodes.reference("", claim, refid=f"claim-{claim}", internal=True)
             whole = other_seeds.together(result, chapter.repeats)
             last = f"; together {whole.verdict}" if whole else ""
@@ -117,7 +117,7 @@ def _cell(result: Result) -> str:
 
 def renew(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Every page, if there are other records than when they were read: a page can depend on no file to come."""
-    names = sorted(path.name for path in (Path(app.srcdir) / records.FOLDER).rglob("*.json"))
+    names = [str(path) for path in records.files(Path(app.srcdir))]
     before, env.recorded_names = getattr(env, "recorded_names", names), names
     return [] if before == names else sorted(env.found_docs - added)
 
