@@ -201,7 +201,10 @@ def text(book: Path | None = None) -> str:
 
 
 def as_json(book: Path | None = None) -> list[dict]:
-    """The scoreboard as plain lists and dicts: the chapters, each with its claims or its problem."""
+    """The scoreboard as plain lists and dicts: the chapters, each with its claims or its problem.
+
+    A measured claim has the verdicts at other base seeds, and what all say together, as in ``rows``.
+    """
     return [
         {
             "chapter": chapter.stem,
@@ -209,8 +212,9 @@ def as_json(book: Path | None = None) -> list[dict]:
             "title": chapter.title,
             "scale": chapter.scale,
             "problem": chapter.problem,
-            "claims": [result.record() for result in chapter.results],
+            "claims": [result.record() | _at_other_seeds(chapter, result) for result in chapter.results],
             "records": [{"name": record.name, **record.run, "problem": record.problem} for record in chapter.records],
+            "other_seeds_problem": chapter.repeats_problem,
         }
         for chapter in chapters(book)
     ]
@@ -231,14 +235,18 @@ def rows(found: list[Chapter], link: Callable[[Chapter, str], str]) -> list[dict
         row["link"] = link(chapter, result.claim.id)
         if recorded := [_recorded(*pair) for pair in chapter.recorded(result.claim.id)]:
             row["recorded"] = recorded
-        if verdicts := other_seeds.verdicts(result, chapter.repeats):
-            row["other_seeds"] = {
-                str(each.seed): verdict for each, verdict in zip(chapter.repeats, verdicts, strict=True)
-            }
-        if whole := other_seeds.together(result, chapter.repeats):
-            row["together"] = {name: whole.record()[name] for name in ENDS}
-        rows.append(row)
+        rows.append(row | _at_other_seeds(chapter, result))
     return rows
+
+
+def _at_other_seeds(chapter: Chapter, result: Result) -> dict:
+    """What other base seeds say of a claim, and all of them by their means; nothing where there are none."""
+    found = {}
+    if verdicts := other_seeds.verdicts(result, chapter.repeats):
+        found["other_seeds"] = {str(each.seed): said for each, said in zip(chapter.repeats, verdicts, strict=True)}
+    if whole := other_seeds.together(result, chapter.repeats):
+        found["together"] = {name: whole.record()[name] for name in ENDS}
+    return found
 
 
 def _recorded(record: records.Record, result: Result) -> dict:

@@ -63,6 +63,8 @@ def test_what_is_kept_is_decided_again_and_counted(book):
     assert other_seeds.told(exact, chapter.repeats) == other_seeds.told(measured, ()) == ""
     (first, second) = board.rows([chapter], lambda chapter, claim: claim)
     assert first["other_seeds"] == {"3": "held", "8": "failed"} and "other_seeds" not in second
+    toy, *_ = [each for each in board.as_json(book) if each["chapter"] == "toy"]
+    assert [claim.get("other_seeds") for claim in toy["claims"]] == [first["other_seeds"], None]
 
 
 def test_all_base_seeds_together_decide_by_their_means():
