@@ -38,7 +38,7 @@ class History:
     """A hook for ``fit`` that keeps the weights every ``every`` steps, the beginning included.
 
     Attributes:
-        weights: [S, K, P] after the training: snapshot s was taken after ``every * s`` steps.
+        weights: [S, K, P] after the training, on the CPU: snapshot s was taken after ``every * s`` steps.
     """
 
     def __init__(self, build: Callable[[], nn.Module], every: int):
@@ -49,9 +49,9 @@ class History:
     def __call__(self, step: Step) -> None:
         """Keep the weights, if it is time."""
         if step.number == 1:
-            self._snapshots = [_beginning(self.build, step)]
+            self._snapshots = [_beginning(self.build, step).cpu()]
         if step.number % self.every == 0:
-            self._snapshots.append(step.ensemble.flat.detach().clone())
+            self._snapshots.append(step.ensemble.flat.detach().to("cpu", copy=True))
 
     @property
     def weights(self) -> Tensor:
@@ -117,8 +117,9 @@ class Jumps:
     """A hook for ``fit`` that replaces the weights of members by a forecast, condition by condition.
 
     ``jumps`` says where and how for the conditions that jump. A forecast gets the values of the weights at t,
-    0.7 t, 0.4 t and 0 [P, 4], in the run as it was (earlier jumps included), the member's seed and the step; its
-    result is taken over after the step's own move. Optimizers keep their state, so take plain SGD, as the paper does.
+    0.7 t, 0.4 t and 0 [P, 4], in the run as it was (earlier jumps included) and on the CPU, the member's seed and the
+    step; its result is taken over after the step's own move. Optimizers keep their state, so take plain SGD, as the
+    paper does.
 
     Raises IntrospectionError for a step t where 0.4 t or 0.7 t are not whole.
     """
@@ -141,7 +142,7 @@ class Jumps:
             self._kept[step.number] = step.ensemble.flat.detach().clone()
         if step.number not in self._wanted:
             return
-        past = torch.stack([self._kept[t] for t in self._wanted[step.number]], -1)  # [K, P, 4]
+        past = torch.stack([self._kept[t] for t in self._wanted[step.number]], -1).cpu()  # [K, P, 4]
         for k, member in enumerate(step.members):
             jump = self.jumps.get(member.condition)
             if jump and step.number in jump.steps:
