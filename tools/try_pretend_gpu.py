@@ -1,7 +1,9 @@
-"""Try the chapters' cells at lesson scale on a pretend GPU (tests/pretend_gpu.py), which refuses what a GPU would.
+"""Try the chapters' cells on a pretend GPU (tests/pretend_gpu.py), which refuses what a GPU would.
 
-    python tools/try_pretend_gpu.py             every chapter, most of an hour on one core
+    python tools/try_pretend_gpu.py             every chapter at lesson scale, most of an hour on one core
     python tools/try_pretend_gpu.py NAME ...    these
+    LESSONS_DATA=FOLDER python tools/try_pretend_gpu.py --paper [NAME ...]
+                                                at paper scale, with the small sizes of the command under "Bigger"
 
 The tests run the library on it, but no chapter. Nothing is kept: what a chapter computes is not looked at.
 """
@@ -9,23 +11,37 @@ The tests run the library on it, but no chapter. Nothing is kept: what a chapter
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+
+from try_paper_scale import command
 
 from lessons_lib import notebooks
 
 
-def run(chapter: notebooks.Chapter) -> str:
+def sizes(chapter: notebooks.Chapter) -> dict[str, object]:
+    """The parameters that the chapter's command under "Bigger" sets."""
+    words = command(chapter)
+    pairs = [word.partition("=") for option, word in pairwise(words) if option == "--set"]
+    return {name: ast.literal_eval(value) for name, _, value in pairs}
+
+
+def run(chapter: notebooks.Chapter, parameters: dict[str, object]) -> str:
     """Run the chapter's cells in this process, up to the first that fails; returns what it raised, or nothing."""
     sys.path.insert(0, str(notebooks.root() / "tests"))
     from IPython.core.interactiveshell import InteractiveShell
     from pretend_gpu import pretend_gpu
 
     shell = InteractiveShell.instance(colors="nocolor", xmode="Plain")
-    cells = [cell.source for cell in notebooks.read(chapter.path).cells if cell.cell_type == "code"]
+    notebook = notebooks.read(chapter.path)
+    if parameters:
+        notebooks.inject(notebook, parameters, chapter.name)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     os.chdir(chapter.path.parent)
     with pretend_gpu():
         for number, source in enumerate(cells, 1):
@@ -39,18 +55,22 @@ def main() -> int:
     """Run them one by one, each in a process of its own; 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chapters", nargs="*", metavar="NAME")
+    parser.add_argument("--paper", action="store_true", help="at paper scale, with small sizes")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # one chapter, in this process
     options = parser.parse_args()
     chosen = [notebooks.find(name) for name in options.chapters] or notebooks.chapters()
     if options.here:
-        problem = run(chosen[0])
+        problem = run(chosen[0], sizes(chosen[0]) if options.paper else {})
         print(problem, file=sys.stderr)
         return int(bool(problem))
     failed = 0
     for chapter in chosen:
+        if options.paper and not sizes(chapter):
+            print(f"{chapter.name}: no command under Bigger", flush=True)
+            continue
         start = time.perf_counter()
-        words = [sys.executable, Path(__file__), chapter.name, "--here"]
-        environment = os.environ | {"MPLBACKEND": "agg", "LESSONS_SCALE": "lesson"}
+        words = [sys.executable, Path(__file__), chapter.name, "--here"] + ["--paper"] * options.paper
+        environment = os.environ | {"MPLBACKEND": "agg", "LESSONS_SCALE": "paper" if options.paper else "lesson"}
         done = subprocess.run(words, env=environment, capture_output=True, text=True)
         failed += done.returncode != 0
         said = "ran" if done.returncode == 0 else f"FAILED\n{done.stdout[-1500:]}{done.stderr[-500:]}"
