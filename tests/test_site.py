@@ -48,7 +48,8 @@ def test_every_script_is_on_a_page_once_and_thebe_is_on_none(site):
     for path in site.pages:
         times = Counter(urlsplit(source).path for source in Page.read(path).all("script", key="src"))
         assert not [name for name, number in times.items() if number > 1], path.name
-        assert "thebe" not in path.read_text().lower().replace("initthebesbt", ""), path.name
+        text = re.sub(r"[A-Za-z0-9+/]{200,}", "", path.read_text())  # pictures, whose letters may spell anything
+        assert "thebe" not in text.lower().replace("initthebesbt", ""), path.name
 
 
 def test_the_widget_manager_is_only_where_there_are_widgets(site):
