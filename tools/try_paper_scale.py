@@ -10,11 +10,13 @@ under runs/ afterwards. Their verdicts mean nothing, and are not shown.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping
 
 from lessons_lib import notebooks
 
@@ -29,22 +31,29 @@ def command(chapter: notebooks.Chapter) -> list[str]:
     return []
 
 
+def try_each(chapters: Iterable[notebooks.Chapter], words_of: Callable, environment: Mapping[str, str]) -> int:
+    """Run Python with ``words_of(chapter)``, where there are any, for one chapter after another; 1 if any failed."""
+    failed = 0
+    for chapter in chapters:
+        if not (words := words_of(chapter)):
+            print(f"{chapter.name}: no command under Bigger", flush=True)
+            continue
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *words], cwd=notebooks.root(), env=environment, capture_output=True, text=True
+        )
+        failed += done.returncode != 0
+        said = "ran" if done.returncode == 0 else f"FAILED\n{(done.stdout + done.stderr).strip()[-2000:]}"
+        print(f"{chapter.name}: {time.perf_counter() - start:.0f} s, {said}", flush=True)
+    return int(failed > 0)
+
+
 def main() -> int:
     """Run them one by one; 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chapters", nargs="*", metavar="NAME")
     chosen = [notebooks.find(name) for name in parser.parse_args().chapters] or notebooks.chapters()
-    failed = 0
-    for chapter in chosen:
-        if not (words := command(chapter)):
-            print(f"{chapter.name}: no command under Bigger", flush=True)
-            continue
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, *words], cwd=notebooks.root(), capture_output=True, text=True)
-        failed += done.returncode != 0
-        said = "ran" if done.returncode == 0 else f"FAILED\n{done.stderr.strip()[-2000:]}"
-        print(f"{chapter.name}: {time.perf_counter() - start:.0f} s, {said}", flush=True)
-    return int(failed > 0)
+    return try_each(chosen, command, os.environ)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import ast
 import os
-import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
-from try_paper_scale import command
+from try_paper_scale import command, try_each
 
 from lessons_lib import notebooks
 
@@ -63,19 +61,14 @@ def main() -> int:
         problem = run(chosen[0], sizes(chosen[0]) if options.paper else {})
         print(problem, file=sys.stderr)
         return int(bool(problem))
-    failed = 0
-    for chapter in chosen:
+
+    def words(chapter: notebooks.Chapter) -> list[str]:
         if options.paper and not sizes(chapter):
-            print(f"{chapter.name}: no command under Bigger", flush=True)
-            continue
-        start = time.perf_counter()
-        words = [sys.executable, Path(__file__), chapter.name, "--here"] + ["--paper"] * options.paper
-        environment = os.environ | {"MPLBACKEND": "agg", "LESSONS_SCALE": "paper" if options.paper else "lesson"}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True)
-        failed += done.returncode != 0
-        said = "ran" if done.returncode == 0 else f"FAILED\n{done.stdout[-1500:]}{done.stderr[-500:]}"
-        print(f"{chapter.name}: {time.perf_counter() - start:.0f} s, {said}", flush=True)
-    return int(failed > 0)
+            return []
+        return [str(Path(__file__).resolve()), chapter.name, "--here"] + ["--paper"] * options.paper
+
+    scale = "paper" if options.paper else "lesson"
+    return try_each(chosen, words, os.environ | {"MPLBACKEND": "agg", "LESSONS_SCALE": scale})
 
 
 if __name__ == "__main__":
